@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package hlc
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+)
+
+type memCeiling struct {
+	mu     sync.Mutex
+	v      Timestamp
+	writes int
+	err    error
+}
+
+func (m *memCeiling) Ceiling() Timestamp {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.v
+}
+
+func (m *memCeiling) SetCeiling(t Timestamp) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return m.err
+	}
+	m.writes++
+	m.v = t
+	return nil
+}
+
+func TestRisesUnderConcurrencyAndWithAWallClockThatStands(t *testing.T) {
+	m := &memCeiling{}
+	c := New(m, func() time.Time { return time.Unix(1000, 0) })
+	const workers, each = 8, 2000
+	got := make([][]Timestamp, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for range each {
+				now, err := c.Now()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got[w] = append(got[w], now)
+			}
+		})
+	}
+	wg.Wait()
+	seen := map[Timestamp]bool{}
+	for _, g := range got {
+		for i, v := range g {
+			if seen[v] {
+				t.Fatalf("reading %d given out twice", v)
+			}
+			seen[v] = true
+			if i > 0 && v <= g[i-1] {
+				t.Fatalf("reading %d after %d", v, g[i-1])
+			}
+			if v > m.v {
+				t.Fatalf("reading %d above the durable ceiling %d", v, m.v)
+			}
+		}
+	}
+	if len(seen) != workers*each {
+		t.Fatalf("%d readings, want %d", len(seen), workers*each)
+	}
+}
+
+func TestRestartWithWallClockSetBack(t *testing.T) {
+	m := &memCeiling{}
+	wall := time.Unix(5000, 0)
+	c := New(m, func() time.Time { return wall })
+	var last Timestamp
+	for range 100 {
+		wall = wall.Add(time.Second)
+		var err error
+		if last, err = c.Now(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m.writes > 25 {
+		t.Fatalf("%d ceiling writes in 100 s, want at most one per %s", m.writes, time.Duration(Headroom/2))
+	}
+	wall = time.Unix(10, 0)
+	again := New(m, func() time.Time { return wall })
+	if r := again.Read(); r < last {
+		t.Fatalf("read time %d after a restart is below %d", r, last)
+	}
+	now, err := again.Now()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now <= last {
+		t.Fatalf("reading %d after a restart is not above %d", now, last)
+	}
+}
+
+func TestFullDiskStopsNowButNotRead(t *testing.T) {
+	m := &memCeiling{}
+	wall := time.Unix(100, 0)
+	c := New(m, func() time.Time { return wall })
+	if _, err := c.Now(); err != nil {
+		t.Fatal(err)
+	}
+	m.err = errors.New("no space left on device")
+	wall = wall.Add(time.Duration(Headroom) - time.Second)
+	if _, err := c.Now(); err != nil {
+		t.Fatalf("the old ceiling still covers this reading: %v", err)
+	}
+	wall = wall.Add(time.Hour)
+	if _, err := c.Now(); !errors.Is(err, m.err) {
+		t.Fatalf("got %v, want the store's error", err)
+	}
+	if r := c.Read(); r > m.v {
+		t.Fatalf("read time %d above the durable ceiling %d", r, m.v)
+	}
+	m.err = nil
+	now, err := c.Now()
+	if err != nil || now < Timestamp(wall.UnixNano()) {
+		t.Fatalf("after space returned: %d, %v", now, err)
+	}
+}
+
+func TestObserve(t *testing.T) {
+	m := &memCeiling{}
+	c := New(m, func() time.Time { return time.Unix(1, 0) })
+	const far = Timestamp(1e15)
+	if err := c.Observe(far); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := c.Now(); err != nil || now <= far || m.v <= far {
+		t.Fatalf("now %d ceiling %d after observing %d (%v)", now, m.v, far, err)
+	}
+}
+
+func BenchmarkNow(b *testing.B) {
+	c := New(&memCeiling{}, nil)
+	for b.Loop() {
+		if _, err := c.Now(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
