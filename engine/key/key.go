@@ -18,6 +18,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -179,6 +180,21 @@ func PrefixEnd(p []byte) []byte {
 		}
 	}
 	return nil
+}
+
+// Text shows a key or a name in an error or a log line: as it is when it is short and made of visible characters only,
+// else quoted, escaped and cut. It never holds a blank, a control character or a line break of the name's own.
+func Text(raw []byte) string {
+	const shown = 256
+	if len(raw) == 0 || len(raw) > shown || !utf8.Valid(raw) || raw[0] == '"' {
+		return quote(raw)
+	}
+	for _, r := range string(raw) {
+		if r == ' ' || !unicode.IsPrint(r) {
+			return quote(raw)
+		}
+	}
+	return string(raw)
 }
 
 // quote shows at most 64 bytes of a name, escaped, so that no name can forge a line of an error or a log.
