@@ -27,30 +27,38 @@ func (e *Engine) NodeID() uint64                       { return 0 }
 // a frontend that runs commands side by side gives each its own Fork.
 type Session struct{}
 
-func (s *Session) Fork() *Session                                              { return nil }
-func (s *Session) Close() error                                                { return nil } // rolls an open transaction back
-func (s *Session) Principal() string                                           { return "" }  // "" is none
-func (s *Session) Assume(ctx context.Context, name string) error               { return ErrUnavailable }
+func (s *Session) Fork() *Session    { return nil }
+func (s *Session) Close() error      { return nil } // rolls an open transaction back
+func (s *Session) Principal() string { return "" }  // "" is none
+func (s *Session) Assume(ctx context.Context, name string) error { return ErrUnavailable }
+
 func (s *Session) Authenticate(ctx context.Context, name, secret string) error { return ErrUnavailable }
-func (s *Session) SetSecret(ctx context.Context, name, secret string) error    { return ErrUnavailable }
-func (s *Session) Consistency() Consistency                                    { return Consistency{} }
-func (s *Session) SetConsistency(c Consistency) error                          { return ErrUnavailable }
+
+func (s *Session) SetSecret(ctx context.Context, name, secret string) error { return ErrUnavailable }
+
+func (s *Session) Consistency() Consistency { return Consistency{} }
+
+func (s *Session) SetConsistency(c Consistency) error { return ErrUnavailable }
 
 // Get gives the newest value of a key, or ErrNotFound.
 func (s *Session) Get(ctx context.Context, key []byte) (*Item, error) { return nil, ErrUnavailable }
 
 // Put stores a value and returns its version (0 inside a transaction: Commit tells it).
 func (s *Session) Put(ctx context.Context, r PutRequest) (uint64, error) { return 0, ErrUnavailable }
+
 func (s *Session) Delete(ctx context.Context, r DeleteRequest) (uint64, error) {
 	return 0, ErrUnavailable
 }
-func (s *Session) Scan(ctx context.Context, r ScanRequest) (*Scan, error)  { return nil, ErrUnavailable }
+
+func (s *Session) Scan(ctx context.Context, r ScanRequest) (*Scan, error) { return nil, ErrUnavailable }
+
 func (s *Session) Count(ctx context.Context, prefix []byte) (int64, error) { return 0, ErrUnavailable }
 
 // Sample gives at most n keys, picked at random, sorted.
 func (s *Session) Sample(ctx context.Context, prefix []byte, n int) ([][]byte, error) {
 	return nil, ErrUnavailable
 }
+
 func (s *Session) Watch(ctx context.Context, r WatchRequest) (*Watch, error) {
 	return nil, ErrUnavailable
 }
@@ -59,6 +67,7 @@ func (s *Session) Watch(ctx context.Context, r WatchRequest) (*Watch, error) {
 func (s *Session) Grant(ctx context.Context, object []byte, principal string, p Perm) error {
 	return ErrUnavailable
 }
+
 func (s *Session) Revoke(ctx context.Context, object []byte, principal string, p Perm) error {
 	return ErrUnavailable
 }
@@ -69,12 +78,15 @@ func (s *Session) InTxn() bool                                { return false }
 func (s *Session) Tables(ctx context.Context, after string, limit int) ([]string, error) {
 	return nil, ErrUnavailable
 }
+
 func (s *Session) TableInfo(ctx context.Context, table string) (TableInfo, error) {
 	return TableInfo{}, ErrUnavailable
 }
+
 func (s *Session) Groups(ctx context.Context, after string, limit int) ([]string, error) {
 	return nil, ErrUnavailable
 }
+
 func (s *Session) GroupInfo(ctx context.Context, group string) (GroupInfo, error) {
 	return GroupInfo{}, ErrUnavailable
 }
@@ -82,9 +94,11 @@ func (s *Session) Nodes(ctx context.Context) ([]NodeInfo, error) { return nil, E
 func (s *Session) Node(ctx context.Context, id uint64) (NodeInfo, error) {
 	return NodeInfo{}, ErrUnavailable
 }
+
 func (s *Session) Ping(ctx context.Context, id uint64) (NodeInfo, error) {
 	return NodeInfo{}, ErrUnavailable
 }
+
 func (s *Session) Quorum(ctx context.Context, table string) (QuorumInfo, error) {
 	return QuorumInfo{}, ErrUnavailable
 }
