@@ -27,7 +27,7 @@ const Headroom = Timestamp(10 * time.Second)
 
 // Ceiling stores the ceiling. SetCeiling returns only when it is durable.
 type Ceiling interface {
-	Ceiling() Timestamp
+	Ceiling() (Timestamp, error)
 	SetCeiling(Timestamp) error
 }
 
@@ -41,15 +41,19 @@ type Clock struct {
 	mu sync.Mutex // serialises raise; held over the store's write, which is why no reader takes it while the ceiling is far
 }
 
-// New makes a clock that begins at the stored ceiling.
-func New(store Ceiling, wall func() time.Time) *Clock {
+// Open makes a clock that begins at the stored ceiling. wall reads the wall clock; nil is the system's.
+func Open(store Ceiling, wall func() time.Time) (*Clock, error) {
 	if wall == nil {
 		wall = time.Now
 	}
+	stored, err := store.Ceiling()
+	if err != nil {
+		return nil, fmt.Errorf("read clock ceiling: %w", err)
+	}
 	c := &Clock{wall: wall, store: store}
-	c.last.Store(store.Ceiling())
-	c.ceiling.Store(store.Ceiling())
-	return c
+	c.last.Store(stored)
+	c.ceiling.Store(stored)
+	return c, nil
 }
 
 // Now gives a reading above every earlier one of this directory's clock. It fails when the ceiling has to rise and the store

@@ -16,10 +16,10 @@ type memCeiling struct {
 	err    error
 }
 
-func (m *memCeiling) Ceiling() Timestamp {
+func (m *memCeiling) Ceiling() (Timestamp, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.v
+	return m.v, nil
 }
 
 func (m *memCeiling) SetCeiling(t Timestamp) error {
@@ -33,9 +33,18 @@ func (m *memCeiling) SetCeiling(t Timestamp) error {
 	return nil
 }
 
+func open(t testing.TB, m *memCeiling, wall func() time.Time) *Clock {
+	t.Helper()
+	c, err := Open(m, wall)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func TestRisesUnderConcurrencyAndWithAWallClockThatStands(t *testing.T) {
 	m := &memCeiling{}
-	c := New(m, func() time.Time { return time.Unix(1000, 0) })
+	c := open(t, m, func() time.Time { return time.Unix(1000, 0) })
 	const workers, each = 8, 2000
 	got := make([][]Timestamp, workers)
 	var wg sync.WaitGroup
@@ -75,7 +84,7 @@ func TestRisesUnderConcurrencyAndWithAWallClockThatStands(t *testing.T) {
 func TestRestartWithWallClockSetBack(t *testing.T) {
 	m := &memCeiling{}
 	wall := time.Unix(5000, 0)
-	c := New(m, func() time.Time { return wall })
+	c := open(t, m, func() time.Time { return wall })
 	var last Timestamp
 	for range 100 {
 		wall = wall.Add(time.Second)
@@ -88,7 +97,7 @@ func TestRestartWithWallClockSetBack(t *testing.T) {
 		t.Fatalf("%d ceiling writes in 100 s, want at most one per %s", m.writes, time.Duration(Headroom/2))
 	}
 	wall = time.Unix(10, 0)
-	again := New(m, func() time.Time { return wall })
+	again := open(t, m, func() time.Time { return wall })
 	if r := again.Read(); r < last {
 		t.Fatalf("read time %d after a restart is below %d", r, last)
 	}
@@ -104,7 +113,7 @@ func TestRestartWithWallClockSetBack(t *testing.T) {
 func TestFullDiskStopsNowButNotRead(t *testing.T) {
 	m := &memCeiling{}
 	wall := time.Unix(100, 0)
-	c := New(m, func() time.Time { return wall })
+	c := open(t, m, func() time.Time { return wall })
 	if _, err := c.Now(); err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +138,7 @@ func TestFullDiskStopsNowButNotRead(t *testing.T) {
 
 func TestObserve(t *testing.T) {
 	m := &memCeiling{}
-	c := New(m, func() time.Time { return time.Unix(1, 0) })
+	c := open(t, m, func() time.Time { return time.Unix(1, 0) })
 	const far = Timestamp(1e15)
 	if err := c.Observe(far); err != nil {
 		t.Fatal(err)
@@ -140,7 +149,7 @@ func TestObserve(t *testing.T) {
 }
 
 func BenchmarkNow(b *testing.B) {
-	c := New(&memCeiling{}, nil)
+	c := open(b, &memCeiling{}, nil)
 	for b.Loop() {
 		if _, err := c.Now(); err != nil {
 			b.Fatal(err)

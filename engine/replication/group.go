@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package replication
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/atlas-edge/atlas/consensus"
+	"github.com/atlas-edge/atlas/engine/authz"
+	"github.com/atlas-edge/atlas/engine/command"
+	"github.com/atlas-edge/atlas/engine/storage"
+)
+
+// group is one group in memory. Its loop alone touches it, but for the atomics, which readers load.
+type group struct {
+	name  string
+	core  *consensus.Core
+	state command.GroupState // of everything applied, durable or in the batch at hand
+
+	visible atomic.Uint64 // commit time of the newest durable command
+	lists   atomic.Uint32
+
+	commands, reads atomic.Uint64 // since the group came into memory
+
+	usedAt       int64    // of the loop's coarse clock, nanoseconds
+	newer, older *group   // the loop's list by use
+	round        *inRound // of the batch at hand; nil outside of one
+}
+
+// loadGroup makes a group from the disk; one never written has the zero record.
+func loadGroup(r *Replicator, name string) (*group, error) {
+	rec, err := loadRecord(r.opts.Store, name)
+	if err != nil {
+		return nil, err
+	}
+	core, err := consensus.New(r.coreOptions(rec))
+	if err != nil {
+		return nil, fmt.Errorf("group %q: %w", name, err)
+	}
+	state, err := loadState(r.opts.Store, name)
+	if err != nil {
+		return nil, err
+	}
+	g := &group{name: name, core: core, state: state}
+	g.visible.Store(rec.LastTime)
+	g.lists.Store(uint32(listsOf(state)))
+	return g, nil
+}
+
+func loadRecord(store *storage.Store, name string) (consensus.Record, error) {
+	raw, ok, err := store.Record(name)
+	if err != nil || !ok {
+		return consensus.Record{}, err
+	}
+	rec, err := consensus.DecodeRecord(raw)
+	if err != nil {
+		return consensus.Record{}, fmt.Errorf("acceptor record of group %q: %w", name, err)
+	}
+	return rec, nil
+}
+
+// view is a group's durable state as command.Apply reads it. What the batch at hand adds is command.Overlay's part.
+type view struct {
+	store *storage.Store
+	g     *group
+}
+
+var _ command.View = (*view)(nil)
+
+func (v *view) Group() string { return v.g.name }
+
+func (v *view) State() (command.GroupState, error) { return v.g.state, nil }
+
+func (v *view) Latest(rest []byte) (command.Meta, error) {
+	found, ok, err := v.store.Latest(v.g.name, rest)
+	if err != nil || !ok {
+		return command.Meta{}, err
+	}
+	return command.Meta{Version: found.Time, Deleted: found.Deleted, Expires: found.Expires, WormUntil: found.WormUntil}, nil
+}
+
+func (v *view) EachChange(after Timestamp, fn func(command.Change) bool) error {
+	scan, err := v.store.Changes(v.g.name, after)
+	if err != nil {
+		return err
+	}
+	for scan.Next() {
+		c := scan.Change()
+		if !fn(command.Change{Time: c.Time, Kind: command.ChangeKind(c.Kind), Rest: c.Rest}) {
+			break
+		}
+	}
+	if err := scan.Err(); err != nil {
+		_ = scan.Close() // the scan's own error says more
+		return err
+	}
+	return scan.Close()
+}
+
+func (v *view) Grants(o authz.Object) (*authz.Grants, error) {
+	return LoadGrants(v.store, o)
+}
+
+func (v *view) HasKeyGrants(tableRest []byte) (bool, error) {
+	prefix := authz.Object{Group: v.g.name, Kind: authz.KindKey, Rest: append(tableRest[:len(tableRest):len(tableRest)], '.')}.StateName()
+	found := false
+	err := v.store.EachState(v.g.name, prefix, func(string, []byte) error {
+		found = true
+		return errStop
+	})
+	if err == errStop {
+		err = nil
+	}
+	return found, err
+}
+
+// LoadGrants reads the list on an object; nil if there is none.
+func LoadGrants(store storage.Reader, o authz.Object) (*authz.Grants, error) {
+	raw, ok, err := store.State(o.Group, o.StateName())
+	if err != nil || !ok {
+		return nil, err
+	}
+	g, err := authz.DecodeGrants(raw)
+	if err != nil {
+		return nil, fmt.Errorf("grants %q of group %q: %w", o.StateName(), o.Group, err)
+	}
+	return g, nil
+}
+
+// writer puts the effects of commands into a batch.
+type writer struct {
+	batch *storage.Batch
+	g     *group
+}
+
+var _ command.Writer = (*writer)(nil)
+
+func (w *writer) Put(rest []byte, at Timestamp, seq uint32, v command.Version) {
+	w.batch.PutVersion(w.g.name, rest, at, seq, storage.Version{
+		Time: at, Seq: seq, Value: v.Value, Size: int64(len(v.Value)), Expires: v.Expires, WormUntil: v.WormUntil,
+	})
+}
+
+func (w *writer) Delete(rest []byte, at Timestamp, seq uint32, _ command.ChangeKind) {
+	w.batch.PutVersion(w.g.name, rest, at, seq, storage.Version{Time: at, Seq: seq, Deleted: true})
+}
+
+func (w *writer) SetGrants(o authz.Object, g *authz.Grants) {
+	if g == nil {
+		w.batch.DeleteState(o.Group, o.StateName())
+		return
+	}
+	w.batch.SetState(o.Group, o.StateName(), g.AppendTo(nil))
+}
+
+func (w *writer) SetState(s command.GroupState) {
+	w.g.state = s
+	w.batch.SetState(w.g.name, command.StateName, s.AppendTo(nil))
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package replication
+
+// Limits of what waits and of what is in memory.
+const (
+	// queueLenMax and queueBytesMax bound what waits for one loop; past them Propose refuses. One command may always wait.
+	queueLenMax   = 65_536
+	queueBytesMax = 512 << 20
+	// batchLenMax and batchBytesMax end a round's intake, so that one sync never waits for more than this.
+	batchLenMax   = 1_024
+	batchBytesMax = 8 << 20
+	// groupsMax bounds the groups with a core in memory, over all loops. The least recently used leave first.
+	groupsMax = 16_384
+	// coldMax bounds, per shard of the registry, what is remembered of groups that are read but not in memory.
+	coldMax = 1_024
+)

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package replication
+
+import "time"
+
+// The groups of a loop form a list by use: newest ... oldest. These methods are its only writers.
+
+// enter brings a group into memory, at the newest end.
+func (l *loop) enter(name string) (*group, error) {
+	g, err := loadGroup(l.r, name)
+	if err != nil {
+		return nil, err
+	}
+	l.groups[name] = g
+	l.push(g)
+	l.r.registry.enter(g)
+	l.r.metrics.GroupLoads.Add(1)
+	return g, nil
+}
+
+// leave takes a group out of memory. Requires: it has no part in a batch that is not durable yet.
+func (l *loop) leave(g *group) {
+	l.unlink(g)
+	delete(l.groups, g.name)
+	l.r.registry.leave(g)
+	l.r.metrics.GroupEvictions.Add(1)
+}
+
+// use moves the group to the newest end.
+func (l *loop) use(g *group, now int64) {
+	g.usedAt = now
+	if l.newest != g {
+		l.unlink(g)
+		l.push(g)
+	}
+}
+
+func (l *loop) push(g *group) {
+	g.older, g.newer = l.newest, nil
+	if l.newest != nil {
+		l.newest.newer = g
+	}
+	l.newest = g
+	if l.oldest == nil {
+		l.oldest = g
+	}
+}
+
+func (l *loop) unlink(g *group) {
+	if g.newer != nil {
+		g.newer.older = g.older
+	} else {
+		l.newest = g.older
+	}
+	if g.older != nil {
+		g.older.newer = g.newer
+	} else {
+		l.oldest = g.newer
+	}
+	g.newer, g.older = nil, nil
+}
+
+// evictIdle takes groups out that were not used for GroupIdle.
+func (l *loop) evictIdle() {
+	limit := time.Now().Add(-l.r.opts.GroupIdle).UnixNano()
+	for l.oldest != nil && l.oldest.usedAt < limit {
+		l.leave(l.oldest)
+	}
+}
+
+// evictSurplus takes the longest unused groups out while there are too many.
+func (l *loop) evictSurplus() {
+	for len(l.groups) > l.most {
+		l.leave(l.oldest)
+	}
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+// Package replication drives the consensus cores of a node's groups.
+//
+// A few event loops, each one goroutine, own the cores: every group belongs to one loop, by the hash of its name. A round of a
+// loop takes what is waiting, gives it to the cores, applies what the cores call committed, and writes all of that, for
+// all groups, as one batch with one sync. Only after the sync does anybody see an effect: the cores are advanced, the
+// groups' visible times move, watchers are told, and those who waited get their results.
+//
+//	Propose -> queue of the loop -> Core.Propose -> Core.Ready -> command.Apply -> batch -> sync -> Core.Advance -> visible -> result
+//
+// Invariants:
+//
+//   - A group's visible time is the commit time of its newest durable command. A group that is not in memory has nothing
+//     that is not durable; it enters the registry before a clock reading is drawn for its first command. Hence ReadView.
+//   - A failed batch leaves nothing behind: the cores of its groups are dropped and made anew from the disk.
+//   - A result is reported once its batch is durable, or as not applied when the batch was refused as a whole (full
+//     disk), or as unknown when the disk failed in between. After that the node stops.
+//   - Memory is bounded: waiting proposals by number and bytes, groups in memory by number.
+//
+// The package leaves to others what a command means (engine/command), what is on the disk (engine/storage), who may
+// do what (engine/authz), and waking watchers (the Observer).
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/atlas-edge/atlas/consensus"
+	"github.com/atlas-edge/atlas/consensus/quorum"
+	"github.com/atlas-edge/atlas/engine/command"
+	"github.com/atlas-edge/atlas/engine/hlc"
+	"github.com/atlas-edge/atlas/engine/storage"
+)
+
+// Timestamp is nanoseconds since the Unix epoch, from the hybrid logical clock.
+type Timestamp = uint64
+
+// Errors of Propose. Each says what is known of the command.
+var (
+	// ErrUnavailable: the command was not applied and never will be.
+	ErrUnavailable = errors.New("not applied")
+	// ErrUnknown: the command may have been applied, or may be applied later.
+	ErrUnknown = errors.New("result is not known")
+	// ErrTooLarge: the command exceeds a limit; it was not applied.
+	ErrTooLarge = errors.New("too large")
+)
+
+// Observer is told of durable progress. Advanced is called by an event loop, once a group and batch, and must not block.
+type Observer interface {
+	Advanced(group string)
+}
+
+// Options configure a Replicator; every field is required unless it says otherwise.
+type Options struct {
+	Store    *storage.Store
+	Clock    *hlc.Clock
+	Self     consensus.NodeID
+	Quorums  *quorum.Config
+	Cfg      uint64
+	Observer Observer
+	Logger   *slog.Logger
+	// Loops is the number of event loops.
+	Loops int
+	// Failed is called once, when the loops have stopped for good; Err says why.
+	Failed func()
+	// GroupIdle is how long a group without commands stays in memory.
+	GroupIdle time.Duration
+}
+
+// Replicator owns the event loops. Its methods are safe for concurrent use.
+type Replicator struct {
+	opts     Options
+	seed     maphash.Seed
+	registry *registry
+	loops    []*loop
+	running  sync.WaitGroup
+	closing  atomic.Bool
+	failure  atomic.Pointer[error]
+	metrics  Metrics
+}
+
+// Metrics counts what the loops did since the start.
+type Metrics struct {
+	Batches, Commands, Refused, Failed atomic.Uint64
+	BatchNanos                         atomic.Uint64
+	GroupLoads, GroupEvictions         atomic.Uint64
+}
+
+// New starts the event loops. The caller ends them with Close.
+func New(o Options) (*Replicator, error) {
+	if !o.Quorums.SoleVoter(o.Self) {
+		return nil, fmt.Errorf("node %d is not the only voter: replication to peers is not built yet", o.Self)
+	}
+	r := &Replicator{opts: o, seed: maphash.MakeSeed()}
+	r.registry = newRegistry(o.Store)
+	for i := range o.Loops {
+		l := newLoop(r, i, groupsMax/o.Loops)
+		r.loops = append(r.loops, l)
+	}
+	for _, l := range r.loops {
+		r.running.Go(l.run)
+	}
+	return r, nil
+}
+
+// Close lets what is waiting finish, then stops the loops.
+func (r *Replicator) Close() error {
+	if !r.closing.CompareAndSwap(false, true) {
+		return nil
+	}
+	for _, l := range r.loops {
+		l.queue.close()
+	}
+	r.running.Wait()
+	return nil
+}
+
+// Err is the failure that stopped the loops, or nil.
+func (r *Replicator) Err() error {
+	if p := r.failure.Load(); p != nil {
+		return *p
+	}
+	return r.opts.Store.Err()
+}
+
+// Metrics gives the counters.
+func (r *Replicator) Metrics() *Metrics { return &r.metrics }
+
+// GroupsInMemory is the number of groups that have a core now.
+func (r *Replicator) GroupsInMemory() int { return r.registry.len() }
+
+// Propose has the encoded command decided and gives its result once that is durable. ctx bounds the waiting alone: a
+// command that was handed over is finished, and reported unknown to one who no longer waits. payload is kept.
+func (r *Replicator) Propose(ctx context.Context, group string, payload []byte) (command.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return command.Result{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	p := newProposal(group, payload)
+	if err := r.loopOf(group).queue.push(p); err != nil {
+		p.release()
+		return command.Result{}, err
+	}
+	select {
+	case <-p.done:
+		result, err := p.result, p.err
+		p.release()
+		return result, err
+	case <-ctx.Done():
+		// The loop still holds the proposal: it is left to the collector.
+		return command.Result{}, fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
+	}
+}
+
+// ReadView says at which time the group is to be read now, and whether it has lists of grants. Everything acknowledged before the call
+// is visible at that time, nothing that is not durable is, and reads of storage must begin after the call.
+func (r *Replicator) ReadView(group string) (ReadView, error) {
+	// The clock is read before the registry is asked: a group that enters later draws later times.
+	now := r.opts.Clock.Read()
+	v, err := r.registry.view(group, now)
+	if err != nil {
+		return ReadView{}, err
+	}
+	// Asked last: a failed batch is recorded before its groups leave the registry, and what it wrote may be readable but not durable.
+	if err := r.Err(); err != nil {
+		return ReadView{}, fmt.Errorf("%w: the node has stopped: %w", ErrUnavailable, err)
+	}
+	return v, nil
+}
+
+// Counters gives the commands decided and the reads begun since the group came into memory; zero when it is not there.
+func (r *Replicator) Counters(group string) (commands, reads uint64) {
+	if g := r.registry.find(group); g != nil {
+		return g.commands.Load(), g.reads.Load()
+	}
+	return 0, 0
+}
+
+// Status is the consensus state of a group, from memory or else from the disk.
+func (r *Replicator) Status(group string) (consensus.Status, error) {
+	rec, err := loadRecord(r.opts.Store, group)
+	if err != nil {
+		return consensus.Status{}, err
+	}
+	core, err := consensus.New(r.coreOptions(rec))
+	if err != nil {
+		return consensus.Status{}, fmt.Errorf("group %q: %w", group, err)
+	}
+	return core.Status(), nil
+}
+
+func (r *Replicator) coreOptions(rec consensus.Record) consensus.Options {
+	return consensus.Options{Self: r.opts.Self, Quorums: r.opts.Quorums, Cfg: r.opts.Cfg, Record: rec}
+}
+
+func (r *Replicator) loopOf(group string) *loop {
+	if len(r.loops) == 1 {
+		return r.loops[0]
+	}
+	return r.loops[maphash.String(r.seed, group)%uint64(len(r.loops))]
+}
+
+// fail records the failure that stops the node; the first one counts.
+func (r *Replicator) fail(err error) {
+	if r.failure.CompareAndSwap(nil, &err) {
+		r.opts.Logger.Error("replication stopped", "error", err)
+		r.opts.Failed()
+	}
+}
