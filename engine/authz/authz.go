@@ -208,8 +208,8 @@ type Lists struct {
 	Key, Table *Grants
 }
 
-// own is the list on the object itself.
-func (l Lists) own(o Object) *Grants {
+// On is the list on the object itself; nil if nothing was granted there.
+func (l Lists) On(o Object) *Grants {
 	if o.Kind == KindKey {
 		return l.Key
 	}
@@ -218,7 +218,7 @@ func (l Lists) own(o Object) *Grants {
 
 // deciding is the most specific list; nil means that the object is public.
 func (l Lists) deciding(o Object) *Grants {
-	if own := l.own(o); own != nil {
+	if own := l.On(o); own != nil {
 		return own
 	}
 	return l.Table

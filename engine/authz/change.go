@@ -51,7 +51,7 @@ func ChangeGrants(s Subject, c Change, l Lists, keyLists bool) (next *Grants, ch
 	if err := Check(s, VerbGrant, c.Object, l); err != nil {
 		return nil, false, err
 	}
-	own := l.own(c.Object)
+	own := l.On(c.Object)
 	switch c.Op {
 	case OpReset:
 		if !s.Admin && !s.System {
@@ -98,7 +98,7 @@ func grant(own *Grants, c Change) (*Grants, bool, error) {
 
 // revoke takes away, and succeeds only if the principal is without the permissions afterwards.
 func revoke(s Subject, c Change, l Lists) (*Grants, bool, error) {
-	own := l.own(c.Object)
+	own := l.On(c.Object)
 	who := Subject{Principal: c.Principal}
 	if own == nil {
 		table := l.deciding(c.Object)

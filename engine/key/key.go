@@ -125,12 +125,47 @@ func checkTable(table []byte) error {
 	case table[len(table)-1] == '/':
 		return fmt.Errorf("%w: table name %s is empty after its group", ErrInvalid, quote(table))
 	}
+	return checkRunes(table)
+}
+
+func checkRunes(table []byte) error {
 	for _, r := range string(table) {
 		if r <= ' ' || r == 0x7f || (r >= 0x80 && r <= 0xa0) || r == '\u2028' || r == '\u2029' {
 			return fmt.Errorf("%w: table name %s holds a blank or control character", ErrInvalid, quote(table))
 		}
 	}
 	return nil
+}
+
+// CheckRest checks that the bytes can be the Rest of a key, of some group short enough for them.
+func CheckRest(rest []byte) error {
+	dot := bytes.IndexByte(rest, '.')
+	switch {
+	case len(rest) >= LenMax: // the group has a byte at least
+		return fmt.Errorf("%w: length %d exceeds limit %d", ErrInvalid, len(rest), LenMax-1)
+	case dot < 0 || dot == len(rest)-1:
+		return fmt.Errorf("%w: %s after the group has no row", ErrInvalid, quote(rest))
+	case dot == 0:
+		return nil
+	}
+	return CheckTableRest(rest[:dot])
+}
+
+// CheckTableRest checks that the bytes can be the TableRest of a table, of some group short enough for them.
+func CheckTableRest(tableRest []byte) error {
+	switch {
+	case len(tableRest) == 0:
+		return nil
+	case tableRest[0] != '/' || tableRest[len(tableRest)-1] == '/':
+		return fmt.Errorf("%w: %s after the group is not a table", ErrInvalid, quote(tableRest))
+	case len(tableRest) >= TableLenMax:
+		return fmt.Errorf("%w: table name length %d exceeds limit %d", ErrInvalid, len(tableRest), TableLenMax-1)
+	case !utf8.Valid(tableRest):
+		return fmt.Errorf("%w: table name is not UTF-8", ErrInvalid)
+	case bytes.IndexByte(tableRest, '.') >= 0:
+		return fmt.Errorf("%w: table name %s holds a dot", ErrInvalid, quote(tableRest))
+	}
+	return checkRunes(tableRest)
 }
 
 // Bytes is the whole key as it was given.
@@ -183,7 +218,8 @@ func PrefixEnd(p []byte) []byte {
 }
 
 // Text shows a key or a name in an error or a log line: as it is when it is short and made of visible characters only,
-// else quoted, escaped and cut. It never holds a blank, a control character or a line break of the name's own.
+// else quoted, escaped and cut. A control character or a line break of the name never comes
+// through, and a blank only between quotes.
 func Text(raw []byte) string {
 	const shown = 256
 	if len(raw) == 0 || len(raw) > shown || !utf8.Valid(raw) || raw[0] == '"' {
