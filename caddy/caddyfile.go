@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package caddy
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/atlas-edge/atlas/engine"
+)
+
+// option reads the arguments of one option, whose name is the current token. Its errors tell the file and line.
+type option func(d *caddyfile.Dispenser) error
+
+// readBlock reads the block that may follow, an option a line, each at most once.
+func readBlock(d *caddyfile.Dispenser, of string, options map[string]option) error {
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		read, known := options[name]
+		if !known {
+			return d.Errf("%s has no option %q", of, visible(name))
+		}
+		if seen[name] && !repeatable[name] {
+			return d.Errf("option %s is given twice", name)
+		}
+		seen[name] = true
+		depth := d.Nesting()
+		if err := read(d); err != nil {
+			return err
+		}
+		if !hasBlock[name] && d.NextBlock(depth) {
+			return d.Errf("option %s takes no block", name)
+		}
+	}
+	return nil
+}
+
+// repeatable and hasBlock list the options that may be given more than once, and those that read a block themselves.
+var (
+	repeatable = map[string]bool{"connect": true, "frontend": true, "socket": true, "listen": true}
+	hasBlock   = map[string]bool{"frontend": true, "socket": true, "listen": true}
+)
+
+// oneArg reads the only argument. Its error does not show arguments: one may be a secret.
+func oneArg(d *caddyfile.Dispenser, to *string) error {
+	name := d.Val()
+	if !d.NextArg() {
+		return d.Errf("%s takes one argument, found none", name)
+	}
+	*to = d.Val()
+	if d.NextArg() {
+		return d.Errf("%s takes one argument, found more", name)
+	}
+	return nil
+}
+
+func textOption(to *string) option {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		if err := oneArg(d, to); err != nil {
+			return err
+		}
+		if *to == "" {
+			return d.Errf("%s is empty", name)
+		}
+		return nil
+	}
+}
+
+func flagOption(to *bool) option {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		if d.NextArg() {
+			return d.Errf("%s takes no argument", name)
+		}
+		*to = true
+		return nil
+	}
+}
+
+// parsedOption reads one argument into a bounded value.
+func parsedOption[T ~int | ~int64](to *T, parse func(string) (T, error), check func(name string, got T) error) option {
+	return func(d *caddyfile.Dispenser) error {
+		name, text := d.Val(), ""
+		if err := oneArg(d, &text); err != nil {
+			return err
+		}
+		got, err := parse(visible(text))
+		if err == nil {
+			err = check(name, got)
+		}
+		if err != nil {
+			return d.Errf("%s: %w", name, err)
+		}
+		*to = got
+		return nil
+	}
+}
+
+func numberOption(to *int, least, most int) option {
+	return parsedOption(to, strconv.Atoi, func(name string, got int) error { return checkRange(name, got, least, most) })
+}
+
+func sizeOption(to *Size, least, most Size) option {
+	return parsedOption(to, ParseSize, func(name string, got Size) error { return checkRange(name, got, least, most) })
+}
+
+func durationOption(to *caddy.Duration, least, most time.Duration) option {
+	return parsedOption(to, parseDuration, func(name string, got caddy.Duration) error {
+		return checkRange(name, time.Duration(got), least, most)
+	})
+}
+
+// options are those of a node in the Caddyfile.
+func (n *Node) options() map[string]option {
+	frontend := func(name string) option {
+		return func(d *caddyfile.Dispenser) error { return n.addFrontend(d, name) }
+	}
+	return map[string]option{
+		"advertise":  textOption(&n.Advertise),
+		"region":     textOption(&n.Region),
+		"cluster_id": textOption(&n.ClusterID),
+		"credentials": func(d *caddyfile.Dispenser) error {
+			return textOption((*string)(&n.Credentials))(d)
+		},
+		"db_path": textOption(&n.DBPath),
+		"connect": func(d *caddyfile.Dispenser) error {
+			args := d.RemainingArgs()
+			if len(args) == 0 {
+				return d.Err("connect takes at least one address, found none")
+			}
+			n.Connect = append(n.Connect, args...)
+			return nil
+		},
+		"socket": frontend("socket"),
+		"listen": frontend("tcp"),
+		"frontend": func(d *caddyfile.Dispenser) error {
+			if !d.NextArg() {
+				return d.Err("frontend takes a name, found none")
+			}
+			return n.addFrontend(d, d.Val())
+		},
+		"retention":                durationOption(&n.Retention, engine.RetentionMin, engine.RetentionMax),
+		"sweep_interval":           durationOption(&n.SweepInterval, engine.SweepIntervalMin, engine.SweepIntervalMax),
+		"cache_size":               sizeOption(&n.CacheSize, cacheSizeMin, cacheSizeMax),
+		"min_free_space":           sizeOption(&n.MinFreeSpace, MinFreeSpaceMin, MinFreeSpaceMax),
+		"loops":                    numberOption(&n.Loops, 1, engine.LoopsMax),
+		"group_idle":               durationOption(&n.GroupIdle, engine.GroupIdleMin, engine.GroupIdleMax),
+		"drain_timeout":            durationOption(&n.DrainTimeout, DrainTimeoutMin, DrainTimeoutMax),
+		"unsafe_no_credentials":    flagOption(&n.UnsafeNoCredentials),
+		"unsafe_no_min_free_space": flagOption(&n.UnsafeNoMinFreeSpace),
+	}
+}
+
+// checkRead finds at once what Validate would find when the configuration is loaded, so that `adapt` says it with the
+// line. It works on a copy: what was left out stays out of the JSON.
+func (n *Node) checkRead(d *caddyfile.Dispenser) error {
+	filled := *n
+	filled.EnsureDefaults()
+	if err := filled.Validate(); err != nil {
+		return d.Errf("atlas: %w", err)
+	}
+	return nil
+}
+
+// UnmarshalCaddyfile reads the directive
+//
+//	atlas [<matcher>] {
+//	    advertise <host:port>
+//	    region <name>
+//	    credentials <secret>
+//	    db_path <directory>
+//	    socket <path> { ... }
+//	    ...
+//	}
+//
+// of which docs/reference/configuration.md has every option.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if d.NextArg() {
+		return d.Err("atlas takes no argument but a matcher")
+	}
+	options := h.options()
+	options["status_from"] = func(d *caddyfile.Dispenser) error {
+		h.StatusFrom = d.RemainingArgs()
+		if len(h.StatusFrom) == 0 {
+			return d.Err("status_from takes at least one address range, found none")
+		}
+		if _, err := parseRanges(h.StatusFrom); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+	if err := readBlock(d, "atlas", options); err != nil {
+		return err
+	}
+	return h.checkRead(d)
+}
+
+func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// parseGlobal reads an `atlas` block of the global options: a node without HTTP. Several add up.
+func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
+	var app App
+	if before, ok := existing.(httpcaddyfile.App); ok {
+		if err := json.Unmarshal(before.Value, &app); err != nil {
+			return nil, err
+		}
+	}
+	d.Next()
+	if d.NextArg() {
+		return nil, d.Err("atlas takes no argument")
+	}
+	node := new(Node)
+	if err := readBlock(d, "atlas", node.options()); err != nil {
+		return nil, err
+	}
+	if err := node.checkRead(d); err != nil {
+		return nil, err
+	}
+	app.Nodes = append(app.Nodes, node)
+	raw, err := json.Marshal(&app)
+	return httpcaddyfile.App{Name: appName, Value: raw}, err
+}
+
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

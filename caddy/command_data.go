@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package caddy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atlas-edge/atlas/client/cli"
+	"github.com/atlas-edge/atlas/client/cli/bench"
+	"github.com/atlas-edge/atlas/client/cli/transfer"
+	"github.com/atlas-edge/atlas/conformance"
+)
+
+func benchCommand() *cobra.Command {
+	var o bench.Options
+	cmd := &cobra.Command{
+		Use:   "bench <socket>",
+		Short: "Generates load and measures it",
+		Long: `Generates load on a node and prints operations a second, latency percentiles and the server's CPU time for each
+operation. It writes to tables named after --table.`,
+		Example: `  atlasdb atlas bench /tmp/atlas2/socket --mix put=50,get=50 --connections 64
+  atlasdb atlas bench /tmp/atlas2/socket --mix get --depth 16 --prefill`,
+		Args: exactly("a socket"),
+	}
+	targetFlags(cmd, &o.Target)
+	f := cmd.Flags()
+	f.IntVarP(&o.Connections, "connections", "c", 64, "connections")
+	f.IntVar(&o.Depth, "depth", 1, "requests in flight on each connection")
+	f.BoolVar(&o.Tagged, "tagged", false, "give each request an id, so that those of one connection may run at once")
+	f.StringVar(&o.Mix, "mix", "get", "operations with `weights`: get, put, del, scan, blob, such as put=50,get=50")
+	f.StringVar(&o.Table, "table", "bench", "`name` of the table")
+	f.IntVar(&o.Tables, "tables", 1, "spread the keys over this many tables")
+	f.IntVar(&o.Keys, "keys", 100_000, "number of keys")
+	f.StringVar(&o.Skew, "skew", "uniform", "how keys are chosen: uniform, zipf or zipf:`S`")
+	f.IntVar(&o.ValueSize, "value-size", 100, "`bytes` of a value")
+	f.IntVar(&o.BlobSize, "blob-size", 1<<20, "`bytes` of a blob")
+	f.IntVar(&o.ScanLimit, "scan-limit", 100, "rows that a scan asks for")
+	f.DurationVarP(&o.Duration, "duration", "t", 10*time.Second, "how long to measure, unless --count is given")
+	f.Int64VarP(&o.Count, "count", "n", 0, "operations to do in all")
+	f.DurationVar(&o.WarmUp, "warm-up", time.Second, "how long to run before measuring")
+	f.Float64Var(&o.Rate, "rate", 0, "operations a second in all; 0: as fast as answers come")
+	f.BoolVar(&o.Prefill, "prefill", false, "write every key once before")
+	f.IntVar(&o.ServerPID, "server-pid", 0, "`process` whose CPU time to report; 0: ask the socket; -1: none")
+	f.Uint64Var(&o.Seed, "seed", 1, "seed of keys and values")
+	f.BoolVar(&o.JSON, "json", false, "print the result as one JSON object")
+	program(cmd, func(ctx context.Context, args []string) int {
+		return target(cmd, &o.Target, args[0], func() int { return bench.Run(ctx, o, cli.OSStreams()) })
+	})
+	return cmd
+}
+
+func exportCommand() *cobra.Command {
+	var o transfer.ExportOptions
+	cmd := &cobra.Command{
+		Use:   "export <socket> [<table>...]",
+		Short: "Writes tables to a file",
+		Long: `Writes tables, or keys with a prefix such as users.al, to a file that import reads. Without a table, all but the
+system's. Each is one snapshot, unless --page-rows is given. An interrupted export goes on with --resume.`,
+		Example: `  atlasdb atlas export /tmp/atlas2/socket users orders --output backup.atlas`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError(cmd, "want a socket")
+			}
+			return nil
+		},
+	}
+	targetFlags(cmd, &o.Target)
+	f := cmd.Flags()
+	f.StringVarP(&o.Path, "output", "o", "-", "`file` to write; - is standard output")
+	f.BoolVar(&o.Resume, "resume", false, "go on with the file of an interrupted export")
+	f.BoolVar(&o.Force, "force", false, "replace an existing file")
+	f.IntVar(&o.PageRows, "page-rows", 0, "read this many rows at a time, each page a snapshot of its own; 0: one snapshot")
+	f.BoolVarP(&o.Quiet, "quiet", "q", false, "show no progress")
+	_ = cmd.MarkFlagFilename("output") // the flag exists
+	cmd.MarkFlagsMutuallyExclusive("resume", "force")
+	program(cmd, func(ctx context.Context, args []string) int {
+		o.Prefixes = args[1:]
+		return target(cmd, &o.Target, args[0], func() int { return transfer.Export(ctx, o, cli.OSStreams()) })
+	})
+	return cmd
+}
+
+func importCommand() *cobra.Command {
+	var o transfer.ImportOptions
+	cmd := &cobra.Command{
+		Use:   "import <socket> [<file>]",
+		Short: "Reads a file that export wrote into tables, or checks it",
+		Long: `Reads a file that export wrote, or standard input, and stores its rows. An interrupted import goes on with --resume.`,
+		Example: `  atlasdb atlas import /tmp/atlas2/socket backup.atlas
+  atlasdb atlas import /tmp/atlas2/socket backup.atlas --verify`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) < 1 || len(args) > 2 {
+				return usageError(cmd, "want a socket and at most one file, found %d arguments", len(args))
+			}
+			return nil
+		},
+	}
+	targetFlags(cmd, &o.Target)
+	f := cmd.Flags()
+	f.StringVar(&o.StatePath, "state", "", "`file` that keeps how far the import has come (default: FILE.import-state)")
+	f.BoolVar(&o.Resume, "resume", false, "go on where an interrupted import stopped")
+	f.BoolVar(&o.IfAbsent, "if-absent", false, "leave keys that exist as they are")
+	f.BoolVar(&o.Verify, "verify", false, "write nothing: compare the file with what the node holds")
+	f.BoolVar(&o.CheckOnly, "check", false, "ask no node: read the file and check its checksums")
+	f.IntVar(&o.InFlight, "in-flight", 256, "writes under way at once")
+	f.BoolVarP(&o.Quiet, "quiet", "q", false, "show no progress")
+	cmd.MarkFlagsMutuallyExclusive("verify", "check", "resume")
+	program(cmd, func(ctx context.Context, args []string) int {
+		if len(args) == 2 {
+			o.Path = args[1]
+		}
+		return target(cmd, &o.Target, args[0], func() int { return transfer.Import(ctx, o, cli.OSStreams()) })
+	})
+	return cmd
+}
+
+func conformanceCommand() *cobra.Command {
+	var o conformance.Options
+	cmd := &cobra.Command{
+		Use:   "conformance <socket>",
+		Short: "Judges a running node by the protocol's document",
+		Long: `Runs the black-box suite against a node: transcripts, hostile input, concurrency. It writes only to tables whose names
+begin with the run's own prefix. <socket> is a Unix socket's path, or HOST:PORT with --network tcp.`,
+		Example: `  atlasdb atlas conformance /tmp/atlas2/socket --run transcript`,
+		Args:    exactly("a socket"),
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Network, "network", "unix", "unix or tcp")
+	f.StringVar(&o.Filter, "run", "", "run the cases whose names match this regular `expression`")
+	f.BoolVarP(&o.Verbose, "verbose", "v", false, "print each case as it passes")
+	program(cmd, func(ctx context.Context, args []string) int {
+		o.Address, o.Out = args[0], cmd.OutOrStdout()
+		_, err := conformance.Run(ctx, o)
+		switch {
+		case err == nil:
+			return cli.ExitOK
+		case errors.Is(err, conformance.ErrFailed):
+			return cli.ExitError
+		default:
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %v\n", cmd.CommandPath(), err)
+			return cli.ExitConnect
+		}
+	})
+	return cmd
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package caddy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/atlas-edge/atlas/frontends"
+)
+
+// frontendNamespace is where Caddy finds frontends.
+const frontendNamespace = "atlas.frontends"
+
+// FrontendModule is what a Caddy module in the namespace atlas.frontends must be. To be usable in the Caddyfile, as
+// `frontend <name> ...`, it is a caddyfile.Unmarshaler too, whose first token is its name. Two of the same address with
+// the same JSON are the same frontend: a reload keeps it. With different JSON the reload is refused.
+type FrontendModule interface {
+	caddy.Module
+	// Address names what the frontend listens on, for example unix//run/atlas/socket. It belongs to one frontend at a
+	// time in the whole process. It has no side effects.
+	Address() string
+	// Open listens, so that clients can connect once it returned. It is called at start, not for what a reload keeps.
+	Open(host frontends.Host) (frontends.Frontend, error)
+}
+
+// Renewer is a FrontendModule that holds things of its configuration which change with each one, such as certificates.
+// A reload that keeps a frontend calls Renew on the module that opened it, with the module of the new configuration.
+type Renewer interface {
+	Renew(next FrontendModule) error
+}
+
+// loadFrontends provisions the frontends of n, and gives the default when there are none.
+func (n *Node) loadFrontends(ctx caddy.Context) ([]FrontendModule, error) {
+	if len(n.FrontendsRaw) == 0 {
+		s := &SocketFrontend{Path: filepath.Join(n.DBPath, "socket")}
+		if err := s.Provision(ctx); err != nil {
+			return nil, err
+		}
+		return []FrontendModule{s}, s.Validate()
+	}
+	loaded, err := ctx.LoadModule(n, "FrontendsRaw")
+	if err != nil {
+		return nil, fmt.Errorf("loading frontends: %w", err)
+	}
+	modules := loaded.([]any)
+	out := make([]FrontendModule, len(modules))
+	for i, m := range modules {
+		f, ok := m.(FrontendModule)
+		if !ok {
+			return nil, fmt.Errorf("frontend %d: module %T is no frontend", i+1, m)
+		}
+		out[i] = f
+	}
+	return out, nil
+}
+
+// addFrontend reads one frontend whose name, or the word that stands for it, is the current token.
+func (n *Node) addFrontend(d *caddyfile.Dispenser, name string) error {
+	module, err := caddyfile.UnmarshalModule(d, frontendNamespace+"."+name)
+	if err != nil {
+		return err
+	}
+	var warnings []caddyconfig.Warning
+	raw := caddyconfig.JSONModuleObject(module, "frontend", name, &warnings)
+	if len(warnings) > 0 {
+		return d.Errf("frontend %s: %s", name, warnings[0].Message)
+	}
+	n.FrontendsRaw = append(n.FrontendsRaw, raw)
+	return nil
+}
+
+// settingsOf is the JSON of a provisioned module, by which a reload tells whether it changed.
+func settingsOf(f FrontendModule) (string, error) {
+	b, err := json.Marshal(f)
+	return string(f.CaddyModule().ID) + string(b), err
+}
+
+// canonicalPath is path without symbolic links, dots and relative parts, so that one file has one name whichever way it
+// is written. What does not exist yet is taken as written. It opens nothing.
+func canonicalPath(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	for rest := ""; ; {
+		real, err := filepath.EvalSymlinks(path)
+		if err == nil {
+			return filepath.Join(real, rest), nil
+		}
+		if parent := filepath.Dir(path); errors.Is(err, fs.ErrNotExist) && parent != path {
+			path, rest = parent, filepath.Join(filepath.Base(path), rest)
+			continue
+		}
+		return "", err
+	}
+}

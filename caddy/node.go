@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package caddy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/atlas-edge/atlas/engine"
+	"github.com/atlas-edge/atlas/frontends"
+)
+
+// The pools hold what outlives a configuration. A node's key is its canonical data directory, a frontend's its address.
+var (
+	nodes     = caddy.NewUsagePool() // shared: a data directory and a listener belong to the process, not to a configuration
+	listeners = caddy.NewUsagePool() // shared: as above
+)
+
+// node is an open engine. It closes when the last configuration that uses it lets go.
+type node struct {
+	dir      string
+	config   Node // as it was opened with
+	engine   *engine.Engine
+	registry *prometheus.Registry
+	log      *slog.Logger
+	sink     *sink
+	started  time.Time
+	drain    atomic.Int64 // time.Duration, of the newest configuration
+
+	stop  chan struct{}
+	group sync.WaitGroup
+}
+
+// acquireNode takes a reference to the node of p, opening it if it does not run. A running one must have been opened
+// with the same options.
+func acquireNode(ctx context.Context, log *slog.Logger, p *plan) (*node, error) {
+	got, loaded, err := nodes.LoadOrNew(p.dir, func() (caddy.Destructor, error) { return openNode(ctx, log, p) })
+	if err != nil {
+		return nil, err
+	}
+	n := got.(*node)
+	if wrong := n.config.differences(p.config); loaded && len(wrong) > 0 {
+		err := fmt.Errorf("a running node cannot change %s: stop the process, then start it with the new options",
+			strings.Join(wrong, ", "))
+		return nil, errors.Join(err, n.release())
+	}
+	return n, nil
+}
+
+func openNode(ctx context.Context, log *slog.Logger, p *plan) (*node, error) {
+	n := &node{
+		dir: p.dir, config: *p.config, registry: prometheus.NewRegistry(), sink: newSink(log.Handler()),
+		started: time.Now(), stop: make(chan struct{}),
+	}
+	n.log = slog.New(n.sink).With("node", p.config.Advertise)
+	o := p.config.engineOptions(p.dir)
+	o.Logger, o.Registry = n.log, n.registry
+	var err error
+	if n.engine, err = engine.Open(ctx, o); err != nil {
+		return nil, err
+	}
+	n.drain.Store(int64(p.config.DrainTimeout))
+	n.warnOfUnsafe()
+	n.group.Go(n.watch)
+	n.log.Info("node started", "cluster_id", n.engine.ClusterID(), "node_id", n.engine.NodeID(), "dir", n.dir,
+		"region", p.config.Region, "version", Version())
+	return n, nil
+}
+
+func (n *node) warnOfUnsafe() {
+	if n.config.UnsafeNoCredentials {
+		n.log.Warn("unsafe option in force", "option", "unsafe_no_credentials")
+	}
+	if n.config.UnsafeNoMinFreeSpace {
+		n.log.Warn("unsafe option in force", "option", "unsafe_no_min_free_space")
+	}
+}
+
+// watch ends the process when the node has stopped because of its own disk.
+func (n *node) watch() {
+	select {
+	case <-n.engine.Done():
+		n.log.Error("node stopped because of its own disk: the process ends", "dir", n.dir, "error", n.engine.Ready())
+		go stopProcess() // owner: the process, which ends with it; it stops this node, which waits for watch
+	case <-n.stop:
+	}
+}
+
+// adopt makes a configuration that starts the one that the node logs to and takes live options from.
+func (n *node) adopt(log *slog.Logger, config *Node) {
+	n.sink.set(log.Handler())
+	n.drain.Store(int64(config.DrainTimeout))
+}
+
+func (n *node) release() error {
+	_, err := nodes.Delete(n.dir)
+	return err
+}
+
+// Destruct closes the engine. Requires: its frontends are gone.
+func (n *node) Destruct() error {
+	close(n.stop)
+	n.group.Wait()
+	if err := n.engine.Close(); err != nil {
+		n.log.Error("node closed with an error", "dir", n.dir, "error", err)
+		return fmt.Errorf("node in %s: close: %w", n.dir, err)
+	}
+	n.log.Info("node stopped", "dir", n.dir)
+	return nil
+}
+
+// frontend is a frontend that listens. It drains and ends when the last configuration that uses it lets go.
+type frontend struct {
+	address  string
+	settings string
+	node     *node
+	module   FrontendModule // that opened it
+	served   frontends.Frontend
+	log      *slog.Logger
+
+	cancel context.CancelFunc
+	group  sync.WaitGroup
+	err    atomic.Pointer[error] // why Serve ended before it was told to
+}
+
+// acquireFrontend takes a reference to what listens on the module's address, opening it if nothing does. What runs must
+// be of the same node and options.
+func acquireFrontend(n *node, module FrontendModule) (*frontend, error) {
+	address := module.Address()
+	settings, err := settingsOf(module)
+	if err != nil {
+		return nil, fmt.Errorf("frontend %s: %w", address, err)
+	}
+	got, loaded, err := listeners.LoadOrNew(address, func() (caddy.Destructor, error) {
+		return openFrontend(n, module, settings)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("frontend %s: %w", address, err)
+	}
+	f := got.(*frontend)
+	if !loaded {
+		return f, nil
+	}
+	switch renewer, ok := f.module.(Renewer); {
+	case f.node != n:
+		err = fmt.Errorf("frontend %s: it belongs to the node in %s while that runs", address, f.node.dir)
+	case f.settings != settings:
+		err = fmt.Errorf("frontend %s: options cannot change while it runs: give it a new address, or remove it in one "+
+			"reload and add it in the next", address)
+	case ok:
+		err = renewer.Renew(module)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.release())
+	}
+	return f, nil
+}
+
+func openFrontend(n *node, module FrontendModule, settings string) (*frontend, error) {
+	f := &frontend{address: module.Address(), settings: settings, node: n, module: module}
+	f.log = n.log.With("frontend", f.address)
+	var err error
+	f.served, err = module.Open(frontends.Host{
+		Engine: n.engine,
+		Logger: f.log,
+		// Two frontends of a node are told apart by where they listen.
+		Registry: prometheus.WrapRegistererWith(prometheus.Labels{"frontend": f.address}, n.registry),
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	f.cancel = cancel
+	f.group.Go(func() {
+		if err := f.served.Serve(ctx); err != nil {
+			f.err.Store(&err)
+			f.log.Error("frontend stopped", "error", err)
+		}
+	})
+	return f, nil
+}
+
+// failed is nil while the frontend serves.
+func (f *frontend) failed() error {
+	if err := f.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (f *frontend) release() error {
+	_, err := listeners.Delete(f.address)
+	return err
+}
+
+// Destruct lets clients finish for the drain timeout, then cuts them.
+func (f *frontend) Destruct() error {
+	defer f.cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(f.node.drain.Load()))
+	defer cancel()
+	err := f.served.Shutdown(ctx)
+	f.cancel()
+	f.group.Wait()
+	if errors.Is(err, context.DeadlineExceeded) {
+		f.log.Warn("clients cut: they did not finish in the drain timeout", "drain_timeout", time.Duration(f.node.drain.Load()))
+		return nil
+	}
+	return err
+}
