@@ -309,3 +309,6 @@ func CheckPrincipal(name string) error {
 	}
 	return nil
 }
+
+// SecretKey is the whole key of the row that holds a principal's secret.
+func SecretKey(principal string) string { return key.SystemGroup + secretsRest + principal }

@@ -133,8 +133,9 @@ func parseCost(text, prefix string, limit uint64) (uint32, error) {
 }
 
 func parseBytes(text string, least, most int) ([]byte, error) {
-	b, err := base64.RawStdEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) < least || len(b) > most {
+	b64 := base64.RawStdEncoding.Strict()
+	b, err := b64.DecodeString(text)
+	if err != nil || len(b) < least || len(b) > most || b64.EncodeToString(b) != text { // the decoder passes over line breaks
 		return nil, fmt.Errorf("%w: want %d to %d bytes of base64", ErrSecretCodec, least, most)
 	}
 	return b, nil

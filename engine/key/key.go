@@ -36,6 +36,9 @@ const SystemGroup = "atlas"
 // ErrInvalid is what every error of this package is.
 var ErrInvalid = errors.New("invalid key")
 
+// ErrTooLong is the ErrInvalid of a key or a table's name that exceeds its limit.
+var ErrTooLong = fmt.Errorf("%w: too long", ErrInvalid)
+
 // Key is a parsed key. It aliases the bytes it was parsed from.
 type Key struct {
 	raw      []byte
@@ -92,7 +95,7 @@ func FromParts(group string, rest []byte) []byte {
 // parse finds the parts; rowStart is -1 when there is no dot.
 func parse(raw []byte) (k Key, rowStart int, err error) {
 	if len(raw) > LenMax {
-		return Key{}, 0, fmt.Errorf("%w: length %d exceeds limit %d", ErrInvalid, len(raw), LenMax)
+		return Key{}, 0, fmt.Errorf("%w: length %d exceeds limit %d", ErrTooLong, len(raw), LenMax)
 	}
 	tableLen := bytes.IndexByte(raw, '.')
 	rowStart = tableLen + 1
@@ -117,7 +120,7 @@ func checkTable(table []byte) error {
 	case len(table) == 0:
 		return fmt.Errorf("%w: table name is empty", ErrInvalid)
 	case len(table) > TableLenMax:
-		return fmt.Errorf("%w: table name length %d exceeds limit %d", ErrInvalid, len(table), TableLenMax)
+		return fmt.Errorf("%w: table name length %d exceeds limit %d", ErrTooLong, len(table), TableLenMax)
 	case !utf8.Valid(table):
 		return fmt.Errorf("%w: table name is not UTF-8", ErrInvalid)
 	case table[0] == '/':
@@ -142,7 +145,7 @@ func CheckRest(rest []byte) error {
 	dot := bytes.IndexByte(rest, '.')
 	switch {
 	case len(rest) >= LenMax: // the group has a byte at least
-		return fmt.Errorf("%w: length %d exceeds limit %d", ErrInvalid, len(rest), LenMax-1)
+		return fmt.Errorf("%w: length %d exceeds limit %d", ErrTooLong, len(rest), LenMax-1)
 	case dot < 0 || dot == len(rest)-1:
 		return fmt.Errorf("%w: %s after the group has no row", ErrInvalid, quote(rest))
 	case dot == 0:
@@ -159,7 +162,7 @@ func CheckTableRest(tableRest []byte) error {
 	case tableRest[0] != '/' || tableRest[len(tableRest)-1] == '/':
 		return fmt.Errorf("%w: %s after the group is not a table", ErrInvalid, quote(tableRest))
 	case len(tableRest) >= TableLenMax:
-		return fmt.Errorf("%w: table name length %d exceeds limit %d", ErrInvalid, len(tableRest), TableLenMax-1)
+		return fmt.Errorf("%w: table name length %d exceeds limit %d", ErrTooLong, len(tableRest), TableLenMax-1)
 	case !utf8.Valid(tableRest):
 		return fmt.Errorf("%w: table name is not UTF-8", ErrInvalid)
 	case bytes.IndexByte(tableRest, '.') >= 0:
