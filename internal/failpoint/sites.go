@@ -10,6 +10,12 @@ const (
 	CommandSkipReadSet Site = "command-skip-read-set"
 	// CommandForgetKeyGrants looks at a table's grants only, never at a key's own.
 	CommandForgetKeyGrants Site = "command-forget-key-grants"
+	// ConsensusAckBeforeSync lets an acceptor's Accepted leave before the batch it speaks of is durable.
+	ConsensusAckBeforeSync Site = "consensus-ack-before-sync"
+	// ConsensusCountOldAcks lets an owner count acks of its earlier ballots.
+	ConsensusCountOldAcks Site = "consensus-count-old-acks"
+	// ConsensusIgnoreAccepted lets a new owner keep its own log, whatever was promised.
+	ConsensusIgnoreAccepted Site = "consensus-ignore-accepted"
 )
 
 // sites is the registry, in alphabetical order.
@@ -18,5 +24,8 @@ func sites() []Site {
 		CommandForgetKeyGrants,
 		CommandSkipReadSet,
 		CommandSkipWorm,
+		ConsensusAckBeforeSync,
+		ConsensusCountOldAcks,
+		ConsensusIgnoreAccepted,
 	}
 }
