@@ -212,6 +212,9 @@ func (c *Client) pick() *lane {
 
 // acquire takes an exclusive connection: an idle one that still lives, else a new one.
 func (c *Client) acquire(ctx context.Context) (*rawConn, error) {
+	if c.stop.Err() != nil {
+		return nil, errClosed()
+	}
 	select {
 	case c.exclusive <- struct{}{}:
 	case <-ctx.Done():
@@ -245,7 +248,7 @@ func (c *Client) acquire(ctx context.Context) (*rawConn, error) {
 
 // giveBack returns what acquire gave. A connection that is broken, or has state of its own, is closed.
 func (c *Client) giveBack(rc *rawConn) {
-	keep := rc.broken == nil && !rc.stateful && rc.generation == c.who.Load().generation
+	keep := rc.broken == nil && !rc.stateful && rc.r.Buffered() == 0 && rc.generation == c.who.Load().generation
 	if keep {
 		c.mu.Lock()
 		keep = !c.closed && len(c.idle) < idleMax
@@ -275,7 +278,10 @@ func (c *Client) dial(ctx context.Context, who *identity) (*rawConn, error) {
 	rc, err := c.connect(ctx, who)
 	if err != nil {
 		var e *Error
-		if !errors.As(err, &e) {
+		switch {
+		case c.stop.Err() != nil:
+			err = errClosed()
+		case !errors.As(err, &e):
 			err = &Error{Class: wire.Unavailable, Text: "connect to " + c.opts.Address, Cause: err}
 		}
 		return nil, err
@@ -314,6 +320,10 @@ func (c *Client) connect(ctx context.Context, who *identity) (*rawConn, error) {
 	if err := rc.greet(ctx, c.opts.ClientID, who); err != nil {
 		rc.close()
 		return nil, err
+	}
+	if rc.r.Buffered() > 0 {
+		rc.close()
+		return nil, protocolError("the server speaks unasked")
 	}
 	return rc, nil
 }

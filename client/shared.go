@@ -317,8 +317,6 @@ func (l *lane) dial(d *dialing, pause time.Duration) {
 	rc, err := c.dial(c.stop, c.who.Load())
 	if err == nil {
 		d.conn = newSharedConn(c, rc)
-	} else if c.stop.Err() != nil && !errors.Is(err, ErrClosed) {
-		err = errClosed()
 	}
 	d.err = err
 	l.mu.Lock()

@@ -94,6 +94,13 @@ func (n *Node) Close() {
 	n.wg.Wait()
 }
 
+// SetHook changes Hook while the node runs.
+func (n *Node) SetHook(hook func(c *Conn, tag, line string) (handled bool, err error)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.Hook = hook
+}
+
 // CutAll closes all connections.
 func (n *Node) CutAll() {
 	n.mu.Lock()
@@ -219,8 +226,11 @@ func (c *Conn) command(line string) error {
 			return err
 		}
 	}
-	if c.node.Hook != nil {
-		handled, err := c.node.Hook(c, tag, line)
+	c.node.mu.Lock()
+	hook := c.node.Hook
+	c.node.mu.Unlock()
+	if hook != nil {
+		handled, err := hook(c, tag, line)
 		if handled || err != nil {
 			return err
 		}

@@ -1,0 +1,828 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/atlas-edge/atlas/client/internal/fakenode"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func startNode(t testing.TB, n *fakenode.Node) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	serveAt(t, n, path)
+	return path
+}
+
+func serveAt(t testing.TB, n *fakenode.Node, path string) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Serve(l)
+	t.Cleanup(n.Close)
+}
+
+func dialNode(t testing.TB, path string, change ...func(*Options)) *Client {
+	t.Helper()
+	o := Options{Address: path, BackOffMax: 20 * time.Millisecond}
+	for _, f := range change {
+		f(&o)
+	}
+	c, err := Dial(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// eventually polls ok until it holds.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatal("never: " + what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	n := &fakenode.Node{}
+	c := dialNode(t, startNode(t, n))
+	ctx := t.Context()
+	values := map[string][]byte{
+		"t.text": []byte("hello world"), "t.blanks": []byte("  two  "), "t.empty": {}, "t.word": []byte("VALUE PRINCIPAL x"),
+		"t.binary": []byte("a\r\nOK\r\n\x00"), "t.unicode": []byte("漢字 ä"), "t.invalid": []byte("\xff\xfe"),
+		"t.large": bytes.Repeat([]byte("x"), 300<<10), "t.largebinary": bytes.Repeat([]byte{0, '\n'}, 200<<10),
+	}
+	for key, value := range values {
+		version, err := c.Put(ctx, key, value)
+		if err != nil {
+			t.Fatalf("put %s: %v", key, err)
+		}
+		got, err := c.Get(ctx, key)
+		if err != nil || !bytes.Equal(got, value) {
+			t.Errorf("get %s: %d bytes, %v", key, len(got), err)
+		}
+		item, err := c.GetVersion(ctx, key)
+		if err != nil || !bytes.Equal(item.Value, value) || version != 0 && item.Version != version {
+			t.Errorf("get version %s: %d bytes at %d, put at %d, %v", key, len(item.Value), item.Version, version, err)
+		}
+	}
+	if _, err := c.Get(ctx, "t.none"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("absent: %v", err)
+	}
+	if _, err := c.GetVersion(ctx, "t.none"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("absent: %v", err)
+	}
+	version, err := c.Write(ctx, WriteRequest{Key: "t.new", Value: []byte("1"), IfAbsent: true, TTL: time.Minute, WormTTL: time.Hour, Principal: "alice"})
+	if err != nil || version == 0 {
+		t.Fatalf("write: %d, %v", version, err)
+	}
+	if _, err := c.Write(ctx, WriteRequest{Key: "t.new", Value: []byte("2"), IfAbsent: true}); !errors.Is(err, ErrConflict) {
+		t.Errorf("if absent: %v", err)
+	}
+	wrong := version + 5
+	if _, err := c.Write(ctx, WriteRequest{Key: "t.new", Value: []byte("\x00"), IfVersion: &wrong}); !errors.Is(err, ErrConflict) {
+		t.Errorf("if version, binary: %v", err)
+	}
+	if err := c.DeleteIf(ctx, "t.new", wrong); !errors.Is(err, ErrConflict) {
+		t.Errorf("delete if: %v", err)
+	}
+	if err := c.DeleteIf(ctx, "t.new", version); err != nil {
+		t.Error(err)
+	}
+	if err := c.Delete(ctx, "t.new"); err != nil {
+		t.Error(err)
+	}
+	if count, err := c.Count(ctx, "t"); err != nil || count != int64(len(values)) {
+		t.Errorf("count %d, %v", count, err)
+	}
+	if keys, err := c.Sample(ctx, "t", 3); err != nil || len(keys) != 3 {
+		t.Errorf("sample %q, %v", keys, err)
+	}
+}
+
+// What cannot stand in a line never reaches the server.
+func TestBadArguments(t *testing.T) {
+	n := &fakenode.Node{}
+	c := dialNode(t, startNode(t, n))
+	ctx := t.Context()
+	bad := map[string]error{}
+	for _, key := range []string{"", "a b.c", "a.b\r\nKEY DEL x.y", "a.\x00", strings.Repeat("k", KeyLenMax+1)} {
+		_, err := c.Get(ctx, key)
+		bad["get "+shorten(key)] = err
+		_, err = c.Put(ctx, key, []byte("x"))
+		bad["put "+shorten(key)] = err
+		for _, err := range c.Scan(ctx, key, ScanOptions{}) {
+			bad["scan "+shorten(key)] = err
+		}
+		for _, err := range c.Watch(ctx, key, WatchOptions{}) {
+			bad["watch "+shorten(key)] = err
+		}
+		_, err = c.GetBlob(ctx, key)
+		bad["blob "+shorten(key)] = err
+	}
+	v := uint64(1)
+	_, bad["both"] = c.Write(ctx, WriteRequest{Key: "a.b", IfAbsent: true, IfVersion: &v})
+	_, bad["ttl"] = c.Write(ctx, WriteRequest{Key: "a.b", TTL: -1})
+	_, bad["worm"] = c.Write(ctx, WriteRequest{Key: "a.b", WormTTL: 1, WormUntil: time.Now()})
+	_, bad["principal"] = c.Write(ctx, WriteRequest{Key: "a.b", Principal: "a b"})
+	_, bad["line end"] = c.Do(ctx, "KEY GET a.b\nKEY DEL a.b", nil)
+	_, bad["tag"] = c.Do(ctx, "[ID:1] KEY GET a.b", nil)
+	_, bad["begin"] = c.Do(ctx, "begin", nil)
+	_, bad["assume"] = c.Do(ctx, "PRINCIPAL  assume x", nil)
+	bad["assume 2"] = c.Assume(ctx, "a b")
+	bad["auth"] = c.Authenticate(ctx, "a", "")
+	bad["perm"] = c.Grant(ctx, "a.b", "x", "READ WRITE")
+	for what, err := range bad {
+		if !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%q: %v", what, err)
+		}
+	}
+	if keys := n.Keys(); len(keys) != 0 {
+		t.Errorf("something was written: %q", keys)
+	}
+	for _, o := range []Options{
+		{}, {Address: "x", Network: "udp"}, {Address: "x", PoolSize: -1}, {Address: "x", InFlightMax: 1025}, {Address: "x", ExclusiveMax: 5000},
+		{Address: strings.Repeat("x", 108)}, {Address: "x", Secret: "s"}, {Address: "x", ClientID: "a b"}, {Address: "x", DialTimeout: -1},
+	} {
+		if _, err := Dial(ctx, o); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// Many goroutines over two connections each see their own values, and nothing else.
+func TestConcurrent(t *testing.T) {
+	c := dialNode(t, startNode(t, &fakenode.Node{}), func(o *Options) { o.InFlightMax = 16 })
+	var wg sync.WaitGroup
+	for g := range 64 {
+		wg.Go(func() {
+			for i := range 50 {
+				key, value := fmt.Sprintf("t.%d-%d", g, i), fmt.Sprintf("value of %d-%d", g, i)
+				if _, err := c.Put(t.Context(), key, []byte(value)); err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := c.Get(t.Context(), key)
+				if err != nil || string(got) != value {
+					t.Errorf("got %q, %v", got, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A cancelled wait leaves the connection usable; its late answer reaches nobody; a write among them is unknown.
+func TestCancelledWait(t *testing.T) {
+	release := make(chan struct{})
+	n := &fakenode.Node{}
+	n.Hook = func(c *fakenode.Conn, tag, line string) (bool, error) {
+		if !strings.Contains(line, "slow") {
+			return false, nil
+		}
+		go func() {
+			<-release
+			c.Raw("[ID:" + tag + "] BLOB 4\r\nlate[ID:" + tag + "] OK\r\n")
+		}()
+		return true, nil
+	}
+	c := dialNode(t, startNode(t, n), func(o *Options) { o.PoolSize, o.InFlightMax = 1, 4 })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := c.Get(ctx, "t.slow"); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("read: %v", err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { _, err := c.Put(ctx, "t.slow", []byte("x")); done <- err }()
+	eventually(t, "two slots are taken", func() bool { return len(c.lanes[0].conn.slots) == 2 })
+	cancel()
+	if err := <-done; !errors.Is(err, ErrUnknown) || !errors.Is(err, context.Canceled) {
+		t.Errorf("write: %v", err)
+	}
+	if _, err := c.Put(ctx, "t.fast", nil); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("write with a context that has ended: %v", err)
+	}
+	conn := c.lanes[0].conn
+	for range 10 {
+		if _, err := c.Put(t.Context(), "t.fast", []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(release)
+	eventually(t, "slots come back", func() bool { return len(conn.slots) == 4 })
+	for range 10 {
+		if v, err := c.Get(t.Context(), "t.fast"); err != nil || string(v) != "v" {
+			t.Fatalf("got %q, %v", v, err)
+		}
+	}
+	if c.lanes[0].conn != conn {
+		t.Error("the connection was replaced")
+	}
+}
+
+// When every slot is taken, callers wait their turn and contexts are heeded.
+func TestBackPressure(t *testing.T) {
+	var running, most atomic.Int64
+	gate := make(chan struct{})
+	n := &fakenode.Node{}
+	n.Hook = func(c *fakenode.Conn, tag, line string) (bool, error) {
+		now := running.Add(1)
+		for m := most.Load(); now > m && !most.CompareAndSwap(m, now); m = most.Load() {
+		}
+		go func() {
+			<-gate
+			running.Add(-1)
+			c.Raw("[ID:" + tag + "] OK\r\n")
+		}()
+		return true, nil
+	}
+	c := dialNode(t, startNode(t, n), func(o *Options) { o.PoolSize, o.InFlightMax = 1, 8 })
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if err := c.Delete(t.Context(), "t.x"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	eventually(t, "eight run", func() bool { return running.Load() == 8 })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := c.Delete(ctx, "t.x"); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a ninth: %v", err)
+	}
+	close(gate)
+	wg.Wait()
+	if most.Load() > 8 {
+		t.Errorf("%d ran at once", most.Load())
+	}
+}
+
+// A connection lost under a command: a write that left is unknown and is not sent again; a read is.
+func TestConnectionLost(t *testing.T) {
+	var writes, reads atomic.Int64
+	n := &fakenode.Node{}
+	n.Hook = func(c *fakenode.Conn, _, line string) (bool, error) {
+		switch {
+		case strings.HasPrefix(line, "KEY WRITE"):
+			writes.Add(1)
+			return true, errors.New("cut")
+		case strings.HasPrefix(line, "KEY BLOB GET") && reads.Add(1) == 1:
+			return true, errors.New("cut")
+		}
+		return false, nil
+	}
+	c := dialNode(t, startNode(t, n), func(o *Options) { o.PoolSize = 1 })
+	n.Put("t.a", "v")
+	if _, err := c.Put(t.Context(), "t.a", []byte("w")); !errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnavailable) {
+		t.Errorf("write: %v", err)
+	}
+	if writes.Load() != 1 {
+		t.Errorf("the write was sent %d times", writes.Load())
+	}
+	if v, err := c.Get(t.Context(), "t.a"); err != nil || string(v) != "v" {
+		t.Errorf("read: %q, %v", v, err)
+	}
+	if reads.Load() != 2 {
+		t.Errorf("the read was sent %d times", reads.Load())
+	}
+	s, err := c.Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Put(t.Context(), "t.a", []byte("w")); !errors.Is(err, ErrUnknown) {
+		t.Errorf("write in a session: %v", err)
+	}
+	if _, err := s.Get(t.Context(), "t.a"); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("the session goes on: %v", err)
+	}
+}
+
+// The server goes away and comes back; so does the client, without being told.
+func TestReconnect(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := (&fakenode.Node{}).Serve(l)
+	c := dialNode(t, path, func(o *Options) { o.Principal = "alice" })
+	if _, err := c.Put(t.Context(), "t.a", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	if _, err := c.Get(t.Context(), "t.a"); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("while away: %v", err)
+	}
+	serveAt(t, &fakenode.Node{}, path)
+	eventually(t, "the server answers again", func() bool { return c.Ping(t.Context()) == nil })
+	if who, err := c.WhoAmI(t.Context()); err != nil || who != "alice" {
+		t.Errorf("principal %q, %v", who, err)
+	}
+}
+
+func TestDialFails(t *testing.T) {
+	if _, err := Dial(t.Context(), Options{Address: filepath.Join(t.TempDir(), "none")}); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("no server: %v", err)
+	}
+	path := startNode(t, &fakenode.Node{})
+	if _, err := Dial(t.Context(), Options{Address: path, Principal: "nobody"}); !errors.Is(err, ErrDenied) {
+		t.Errorf("principal refused: %v", err)
+	}
+	if _, err := Dial(t.Context(), Options{Address: path, Principal: "a", Secret: "wrong"}); !errors.Is(err, ErrDenied) {
+		t.Errorf("secret refused: %v", err)
+	}
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "silent"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := Dial(t.Context(), Options{Address: l.Addr().String(), DialTimeout: 20 * time.Millisecond}); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("silent server: %v", err)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	n := &fakenode.Node{}
+	c := dialNode(t, startNode(t, n))
+	ctx := t.Context()
+	who := func(x interface {
+		WhoAmI(context.Context) (string, error)
+	}) string {
+		name, err := x.WhoAmI(ctx)
+		if err != nil {
+			t.Error(err)
+		}
+		return name
+	}
+	if got := who(c); got != "" {
+		t.Errorf("at first: %q", got)
+	}
+	s, err := c.Session(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Assume(ctx, "bob"), s.SetConsistency(ctx, "LOCAL")); err != nil || who(s) != "bob" {
+		t.Errorf("session: %v", err)
+	}
+	if got := who(c); got != "" {
+		t.Errorf("the session's principal leaks: %q", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Get(ctx, "t.a"); !errors.Is(err, ErrClosed) {
+		t.Errorf("closed session: %v", err)
+	}
+	if err := c.Assume(ctx, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	for range 8 {
+		if got := who(c); got != "alice" {
+			t.Fatalf("after assume: %q", got)
+		}
+	}
+	if err := c.Assume(ctx, "nobody"); !errors.Is(err, ErrDenied) || who(c) != "alice" {
+		t.Errorf("refused: %v", err)
+	}
+	if err := c.Authenticate(ctx, "carol", "secret"); err != nil || who(c) != "carol" {
+		t.Errorf("authenticate: %v", err)
+	}
+}
+
+func TestAdministration(t *testing.T) {
+	n := &fakenode.Node{}
+	c := dialNode(t, startNode(t, n))
+	ctx := t.Context()
+	n.Put("shop/users.1", "x")
+	n.Put("plain.1", "x")
+	want := func(what string, got any, err error, text string) {
+		t.Helper()
+		if err != nil || fmt.Sprint(got) != text {
+			t.Errorf("%s: %v, %v; want %s", what, got, err, text)
+		}
+	}
+	tables, err := c.Tables(ctx)
+	want("tables", tables, err, "[plain shop/users]")
+	groups, err := c.Groups(ctx)
+	want("groups", groups, err, "[plain shop]")
+	nodes, err := c.Nodes(ctx)
+	want("nodes", len(nodes), err, "1")
+	node, err := c.Node(ctx, 1)
+	want("node", fmt.Sprint(node.ID, node.Region, node.Status, node.Addr, node.Port), err, "1localACTIVElocalhost4444")
+	pong, err := c.PingNode(ctx, 1)
+	want("ping", pong["rtt_ms"], err, "0")
+	q, err := c.Quorum(ctx, "plain")
+	want("quorum", fmt.Sprint(len(q.Q1), len(q.Q2), q.Q2[0].ID), err, "1 1 1")
+	info, err := c.Table(ctx, "plain")
+	want("table", info.Fields["owner"], err, "1")
+	info, err = c.Group(ctx, "shop")
+	want("group", info.Lines, err, "[GROUP shop owner=1]")
+	want("grant", nil, errors.Join(c.Grant(ctx, "plain", "bob", Read), c.Revoke(ctx, "plain", "bob", Read)), "<nil>")
+	if _, err := c.Node(ctx, 9); !errors.Is(err, ErrNotFound) {
+		t.Errorf("no such node: %v", err)
+	}
+	reply, err := c.Do(ctx, "KEY BLOB GET plain.1", nil)
+	want("do", fmt.Sprintf("%q", reply.Frames), err, `[{"BLOB 1" "x"}]`)
+	reply, err = c.Do(ctx, "KEY BLOB SET plain.2 3", []byte("a\nb"))
+	want("do with body", len(reply.Frames), err, "0")
+	for _, line := range []string{"TABLES:3", ""} {
+		want("heading", ListedName("TABLE", line), nil, "")
+	}
+	for _, line := range []string{"TABLE users group=users", "TABLE name=users", "users", "name=users owner=1"} {
+		want("listed", ListedName("TABLE", line), nil, "users")
+	}
+}
+
+func TestBlobs(t *testing.T) {
+	n := &fakenode.Node{}
+	c := dialNode(t, startNode(t, n), func(o *Options) { o.ExclusiveMax = 1 })
+	ctx := t.Context()
+	big := make([]byte, 3<<20)
+	_, _ = rand.Read(big)
+	if _, err := c.PutBlob(ctx, "t.big", bytes.NewReader(big), int64(len(big))); err != nil {
+		t.Fatal(err)
+	}
+	b, err := c.GetBlob(ctx, "t.big")
+	if err != nil || b.Size != int64(len(big)) {
+		t.Fatalf("size %d, %v", b.Size, err)
+	}
+	got, err := io.ReadAll(b)
+	if err != nil || !bytes.Equal(got, big) {
+		t.Errorf("read %d bytes, %v", len(got), err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	// Given up early, twice: the one exclusive connection is there again.
+	for range 2 {
+		b, err := c.GetBlob(ctx, "t.big")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyN(io.Discard, b, 10); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := b.Read(got); !errors.Is(err, ErrClosed) {
+			t.Errorf("read after close: %v", err)
+		}
+	}
+	if _, err := c.GetBlob(ctx, "t.none"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("absent: %v", err)
+	}
+	if _, err := c.PutBlob(ctx, "t.none", strings.NewReader("short"), 10); !errors.Is(err, ErrInvalid) {
+		t.Errorf("short body: %v", err)
+	}
+	if _, err := c.PutBlob(ctx, "t.none", io.MultiReader(strings.NewReader("abc"), failing{}), 10); !errors.Is(err, ErrInvalid) || !errors.Is(err, errBody) {
+		t.Errorf("failing body: %v", err)
+	}
+	if _, err := c.PutBlob(ctx, "t.empty", strings.NewReader(""), 0); err != nil {
+		t.Error(err)
+	}
+	if v, err := c.Get(ctx, "t.empty"); err != nil || len(v) != 0 {
+		t.Errorf("empty: %q, %v", v, err)
+	}
+	if _, ok := n.Get("t.none"); ok {
+		t.Error("an incomplete upload was applied")
+	}
+	for _, size := range []int64{-1, ValueLenMax + 1} {
+		if _, err := c.PutBlob(ctx, "t.x", nil, size); err == nil {
+			t.Errorf("size %d taken", size)
+		}
+	}
+}
+
+var errBody = errors.New("body failed")
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errBody }
+
+func TestScan(t *testing.T) {
+	n := &fakenode.Node{}
+	c := dialNode(t, startNode(t, n), func(o *Options) { o.ExclusiveMax = 2 })
+	ctx := t.Context()
+	for i := range 25 {
+		n.Put(fmt.Sprintf("t.%02d", i), fmt.Sprintf("value %d", i))
+	}
+	n.Put("t.99", "binary\n\x00")
+	collect := func(o ScanOptions) string {
+		t.Helper()
+		var keys []string
+		for row, err := range c.Scan(ctx, "t", o) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, strings.TrimPrefix(row.Key, "t."))
+		}
+		return strings.Join(keys, " ")
+	}
+	all := "00 01 02 03 04 05 06 07 08 09 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 99"
+	for _, tt := range []struct {
+		o    ScanOptions
+		want string
+	}{
+		{ScanOptions{}, all},
+		{ScanOptions{PageRows: 7}, all},
+		{ScanOptions{PageRows: 13}, all},
+		{ScanOptions{PageRows: -1}, all},
+		{ScanOptions{Limit: 3}, "00 01 02"},
+		{ScanOptions{Limit: 5, PageRows: 2}, "00 01 02 03 04"},
+		{ScanOptions{After: "t.22"}, "23 24 99"},
+		{ScanOptions{Reverse: true, Limit: 3, PageRows: 1}, "99 24 23"},
+		{ScanOptions{After: "t.99"}, ""},
+		{ScanOptions{Values: true, PageRows: 4, After: "t.20"}, "21 22 23 24 99"},
+	} {
+		if got := collect(tt.o); got != tt.want {
+			t.Errorf("%+v: got %s", tt.o, got)
+		}
+	}
+	for row, err := range c.Scan(ctx, "t", ScanOptions{Values: true}) {
+		want, _ := n.Get(row.Key)
+		if err != nil || string(row.Value) != want || row.Size != int64(len(want)) {
+			t.Errorf("%s: %q, %v", row.Key, row.Value, err)
+		}
+	}
+	for row, err := range c.Scan(ctx, "t", ScanOptions{Values: true, StreamMin: 1, After: "t.24"}) {
+		if err != nil || row.Value != nil || row.Blob == nil {
+			t.Fatalf("%+v, %v", row, err)
+		}
+		if b, err := io.ReadAll(row.Blob); err != nil || string(b) != "binary\n\x00" {
+			t.Errorf("%q, %v", b, err)
+		}
+	}
+	// A consumer that stops gives the connection back, whether it stopped in the page or not.
+	for range 5 {
+		for range c.Scan(ctx, "t", ScanOptions{Values: true}) {
+			break
+		}
+	}
+	s, err := c.Session(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	count := 0
+	for row, err := range s.Scan(ctx, "t", ScanOptions{PageRows: 5, Values: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Get(ctx, row.Key); err != nil {
+			t.Fatal(err)
+		}
+		count++
+	}
+	if count != 26 {
+		t.Errorf("session scan: %d rows", count)
+	}
+}
+
+func TestTransactions(t *testing.T) {
+	n := &fakenode.Node{}
+	c := dialNode(t, startNode(t, n))
+	ctx := t.Context()
+	txn, err := c.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := txn.Put(ctx, "t.a", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := n.Get("t.a"); ok {
+		t.Error("seen before the commit")
+	}
+	rows := 0
+	for _, err := range txn.Scan(ctx, "t", ScanOptions{}) {
+		if err != nil {
+			t.Error(err)
+		}
+		rows++
+	}
+	if version, err := txn.Commit(ctx); err != nil || version == 0 || rows != 1 {
+		t.Errorf("version %d, %d rows, %v", version, rows, err)
+	}
+	if err := txn.Rollback(ctx); err != nil {
+		t.Error(err)
+	}
+	if _, err := txn.Get(ctx, "t.a"); !errors.Is(err, ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+	if _, err := c.Transact(ctx, 1, func(txn *Txn) error {
+		if err := txn.Delete(ctx, "t.a"); err != nil {
+			return err
+		}
+		return errBody
+	}); !errors.Is(err, errBody) {
+		t.Error(err)
+	}
+	if _, ok := n.Get("t.a"); !ok {
+		t.Error("rolled back, yet applied")
+	}
+	tries := 0
+	n.SetHook(func(c *fakenode.Conn, _, line string) (bool, error) {
+		if line == "COMMIT" && tries < 3 {
+			c.Raw("ERROR WARN conflict: t.a changed\r\n")
+			return true, nil
+		}
+		return false, nil
+	})
+	if _, err := c.Transact(ctx, 5, func(*Txn) error { tries++; return nil }); err != nil || tries != 3 {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+	n.SetHook(func(_ *fakenode.Conn, _, line string) (bool, error) {
+		if line == "COMMIT" {
+			return true, errors.New("cut")
+		}
+		return false, nil
+	})
+	tries = 0
+	if _, err := c.Transact(ctx, 5, func(*Txn) error { tries++; return nil }); !errors.Is(err, ErrUnknown) || tries != 1 {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+}
+
+// A watch that loses its connection again and again gives every event once, in order.
+func TestWatchResumes(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		t.Run(fmt.Sprintf("plain=%v", plain), func(t *testing.T) {
+			n := &fakenode.Node{Plain: plain}
+			c := dialNode(t, startNode(t, n))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			const events = 60
+			from := n.Put("other.x", "") + 1
+			var got []string
+			written := 0
+			write := func() { n.Put(fmt.Sprintf("t.%d", written), "v"); written++ }
+			write()
+			for e, err := range c.Watch(ctx, "t", WatchOptions{From: &from}) {
+				if err != nil {
+					if !errors.Is(err, context.Canceled) {
+						t.Fatal(err)
+					}
+					break
+				}
+				got = append(got, e.Key)
+				switch {
+				case len(got) == events:
+					cancel()
+				case written < events:
+					if len(got)%7 == 0 {
+						n.CutAll()
+					}
+					write()
+				}
+			}
+			for i, key := range got {
+				if key != fmt.Sprintf("t.%d", i) {
+					t.Fatalf("event %d is %s: %q", i, key, got)
+				}
+			}
+			if len(got) != events {
+				t.Errorf("%d events", len(got))
+			}
+		})
+	}
+}
+
+func TestWatchEnds(t *testing.T) {
+	n := &fakenode.Node{Plain: true}
+	c := dialNode(t, startNode(t, n))
+	// Lost before there was anything to go on from.
+	n.SetHook(func(_ *fakenode.Conn, _, line string) (bool, error) {
+		return strings.HasPrefix(line, "WATCH"), map[bool]error{true: errors.New("cut")}[strings.HasPrefix(line, "WATCH")]
+	})
+	for _, err := range c.Watch(t.Context(), "t", WatchOptions{}) {
+		if !errors.Is(err, ErrUnavailable) {
+			t.Error(err)
+		}
+	}
+	n.SetHook(func(c *fakenode.Conn, tag, line string) (bool, error) {
+		if strings.HasPrefix(line, "WATCH") {
+			c.Raw("[ID:" + tag + "] ERROR WARN denied: no\r\n")
+			return true, nil
+		}
+		return false, nil
+	})
+	for _, err := range c.Watch(t.Context(), "t", WatchOptions{}) {
+		if !errors.Is(err, ErrDenied) {
+			t.Error(err)
+		}
+	}
+	n.SetHook(nil)
+	n.Put("t.a", "")
+	one := uint64(1)
+	for e, err := range c.Watch(t.Context(), "t", WatchOptions{From: &one}) {
+		if err != nil || e.Key != "t.a" || e.Kind != EventPut {
+			t.Errorf("%v, %v", e, err)
+		}
+		break
+	}
+}
+
+func TestClose(t *testing.T) {
+	n := &fakenode.Node{Hook: func(_ *fakenode.Conn, _, line string) (bool, error) {
+		return !strings.HasPrefix(line, "PRINCIPAL"), nil
+	}}
+	c := dialNode(t, startNode(t, n))
+	var wg sync.WaitGroup
+	errs := make(chan error, 20)
+	for range 10 {
+		wg.Go(func() { _, err := c.Put(t.Context(), "t.a", []byte("x")); errs <- err })
+		wg.Go(func() { _, err := c.Get(t.Context(), "t.a"); errs <- err })
+	}
+	eventually(t, "all wait", func() bool {
+		inUse := 0
+		for _, l := range c.lanes {
+			l.mu.Lock()
+			if l.conn != nil {
+				inUse += cap(l.conn.slots) - len(l.conn.slots)
+			}
+			l.mu.Unlock()
+		}
+		return inUse == 20
+	})
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	unknown, unavailable := 0, 0
+	for range 20 {
+		switch err := <-errs; {
+		case errors.Is(err, ErrUnknown):
+			unknown++
+		case errors.Is(err, ErrUnavailable):
+			unavailable++
+		default:
+			t.Error(err)
+		}
+	}
+	if unknown != 10 || unavailable != 10 {
+		t.Errorf("%d unknown, %d unavailable", unknown, unavailable)
+	}
+	if _, err := c.Get(t.Context(), "t.a"); !errors.Is(err, ErrClosed) {
+		t.Errorf("after close: %v", err)
+	}
+	if _, err := c.Begin(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("after close: %v", err)
+	}
+}
+
+func TestParseEndpoint(t *testing.T) {
+	for in, want := range map[string]string{
+		"/tmp/a":             "unix /tmp/a false",
+		"./a":                "unix ./a false",
+		"unix:/tmp/a":        "unix /tmp/a false",
+		"unix:///tmp/a":      "unix /tmp/a false",
+		"tcp://h:1":          "tcp h:1 false",
+		"tls://[::1]:4444":   "tcp [::1]:4444 true",
+		"":                   "invalid",
+		"tcp://h":            "invalid",
+		"http://x:1":         "invalid",
+		"/tmp/a\nb":          "invalid",
+		"unix://":            "invalid",
+		"relative/path.sock": "unix relative/path.sock false",
+	} {
+		e, err := ParseEndpoint(in)
+		got := fmt.Sprintf("%s %s %v", e.Network, e.Address, e.TLS)
+		if err != nil {
+			got = "invalid"
+		}
+		if got != want {
+			t.Errorf("%q: got %s, want %s", in, got, want)
+		}
+	}
+}
