@@ -90,7 +90,7 @@ func importCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import <socket> [<file>]",
 		Short: "Reads a file that export wrote into tables, or checks it",
-		Long: `Reads a file that export wrote, or standard input, and stores its rows. An interrupted import goes on with --resume.`,
+		Long:  `Reads a file that export wrote, or standard input, and stores its rows. An interrupted import goes on with --resume.`,
 		Example: `  atlasdb atlas import /tmp/atlas2/socket backup.atlas
   atlasdb atlas import /tmp/atlas2/socket backup.atlas --verify`,
 		Args: func(cmd *cobra.Command, args []string) error {

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package caddy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// TestBounds tries each bounded option one below its least, at it, at its most and one above.
+func TestBounds(t *testing.T) {
+	type bounds struct{ option, below, least, most, above string }
+	node := []bounds{
+		{"retention", "999999999ns", "1s", "365d", "8760h0m0.000000001s"},
+		{"sweep_interval", "99999999ns", "100ms", "1h", "3600000000001ns"},
+		{"cache_size", "1048575", "1MiB", "1TiB", "1099511627777"},
+		{"min_free_space", "1048575B", "1024KiB", "1024TiB", "1125899906842625"},
+		{"loops", "0", "1", "64", "65"},
+		{"group_idle", "999999999ns", "1s", "60m", "3600000000001ns"},
+		{"drain_timeout", "99999999ns", "100ms", "1h", "3600000000001ns"},
+		{"advertise", "h:0", "h:1", "h:65535", "h:65536"},
+		{"credentials", `""`, "x", strings.Repeat("x", 1024), strings.Repeat("x", 1025)},
+		{"region", `""`, "x", strings.Repeat("x", 64), strings.Repeat("x", 65)},
+		{"cluster_id", `""`, "x", strings.Repeat("x", 128), strings.Repeat("x", 129)},
+		{"connect", "", "https://h", manyPeers(64), manyPeers(65)},
+		{"status_from", "", "::1", strings.Repeat("::1 ", 64), strings.Repeat("::1 ", 65)},
+		{"db_path", `""`, "/x", "/x/" + strings.Repeat("y/", 2000), "/"},
+	}
+	native := []bounds{
+		{"max_connections", "0", "1", "1000000", "1000001"},
+		{"max_memory", "1048575", "1048576", "1TiB", "1099511627777"},
+		{"handshake_timeout", "9999999ns", "10ms", "1h", "3600000000001ns"},
+		{"frame_timeout", "9999999ns", "10ms", "24h", "86400000000001ns"},
+		{"write_timeout", "9999999ns", "10ms", "24h", "86400000000001ns"},
+		{"idle_timeout", "9999999ns", "10ms", "365d", "8760h0m0.000000001s"},
+		{"auth_delay", "999999ns", "1ms", "10s", "10000000001ns"},
+		{"max_auth_failures", "0", "1", "1000", "1001"},
+	}
+	check := func(t *testing.T, b bounds, text func(value string) string) {
+		for _, c := range []struct {
+			value string
+			ok    bool
+		}{{b.below, false}, {b.least, true}, {b.most, true}, {b.above, false}} {
+			_, err := adapt(text(c.value))
+			if (err == nil) != c.ok {
+				t.Errorf("%s %.40q: accepted %v, want %v; error: %v", b.option, c.value, err == nil, c.ok, err)
+			}
+			if err != nil && !strings.Contains(err.Error(), b.option) && !strings.Contains(err.Error(), "connect addresses") {
+				t.Errorf("%s %.40q: the error does not name the option: %v", b.option, c.value, err)
+			}
+		}
+	}
+	for _, b := range node {
+		t.Run(b.option, func(t *testing.T) {
+			check(t, b, func(value string) string { return site(without(base, b.option) + "\t\t" + b.option + " " + value) })
+		})
+	}
+	for _, b := range native {
+		for _, frontend := range []string{"socket /tmp/s", "listen 127.0.0.1:0"} {
+			t.Run(frontend+" "+b.option, func(t *testing.T) {
+				check(t, b, func(value string) string {
+					return site(base + "\t\t" + frontend + " {\n\t\t\t" + b.option + " " + value + "\n\t\t}")
+				})
+			})
+		}
+	}
+}
+
+func manyPeers(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "https://h%d:1 ", i)
+	}
+	return b.String()
+}
+
+// without is text without the lines that begin with an option.
+func without(text, option string) string {
+	var out []string
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(strings.TrimSpace(line), option+" ") {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "")
+}
+
+// TestBadCaddyfiles gives wrong blocks and what the error says. Each shows its line.
+func TestBadCaddyfiles(t *testing.T) {
+	for _, c := range []struct{ name, body, want string }{
+		{"unknown option", base + "size 3", `atlas has no option "size"`},
+		{"duplicate option", base + "region a\nregion b", "option region is given twice"},
+		{"duplicate secret", base + "credentials again", "option credentials is given twice"},
+		{"no argument", base + "region", "region takes one argument, found none"},
+		{"two arguments", base + "region a b", "region takes one argument, found more"},
+		{"block on a plain option", base + "region a {\nx\n}", "option region takes no block"},
+		{"flag with argument", base + "unsafe_no_min_free_space yes", "unsafe_no_min_free_space takes no argument"},
+		{"no db_path", "credentials x", "db_path is not set"},
+		{"no credentials", "db_path /tmp/x", "credentials is empty: give a secret, or say unsafe_no_credentials"},
+		{"credentials twice over", base + "unsafe_no_credentials", "credentials and unsafe_no_credentials exclude each other"},
+		{"min_free_space twice over", base + "min_free_space 1GiB\nunsafe_no_min_free_space", "exclude each other"},
+		{"size unit", base + "cache_size 3PB", `unit "PB" is none of`},
+		{"size sign", base + "cache_size -1", "want a whole number"},
+		{"size fraction", base + "cache_size 1.5GiB", "want a whole number"},
+		{"size overflow", base + "cache_size 9223372036854775807KiB", "is above 9223372036854775807 bytes"},
+		{"size of many digits", base + "cache_size " + strings.Repeat("9", 300), "want a whole number"},
+		{"size exponent", base + "cache_size 1e9", "want a whole number"},
+		{"full-width digits", base + "loops ５", "loops"},
+		{"hexadecimal", base + "loops 0x10", "loops"},
+		{"number too large", base + "loops 18446744073709551616", "loops"},
+		{"duration without unit", base + "retention 10", "want a number and a unit"},
+		{"duration not a number", base + "retention NaNd", "want a number and a unit"},
+		{"duration infinite", base + "retention Infd", "want a number and a unit"},
+		{"negative duration", base + "retention -1m", "is outside of 1s to"},
+		{"advertise without port", base + "advertise localhost", "want host:port"},
+		{"advertise without host", base + "advertise :4444", "want host:port"},
+		{"advertise with scheme", base + "advertise https://localhost:4444", "want host:port"},
+		{"advertise port name", base + "advertise localhost:http", "port"},
+		{"placeholder in path", "credentials x\ndb_path {env.HOME}/x", "holds a placeholder"},
+		{"root as path", "credentials x\ndb_path /../", "is the root of the file system"},
+		{"connect itself", base + "advertise db:4444\nconnect https://DB:4444", "own advertise address"},
+		{"connect itself by loopback", base + "advertise localhost:4444\nconnect https://127.0.0.1:4444", "own advertise address"},
+		{"connect itself by default port", base + "advertise db:443\nconnect https://db", "own advertise address"},
+		{"connect twice", base + "connect https://a:1\nconnect https://A:1/", "is given twice"},
+		{"connect http", base + "connect http://a:1", "is not https"},
+		{"connect without scheme", base + "connect a:1", "connect"},
+		{"connect with path", base + "connect https://a:1/join", "want no more than"},
+		{"connect with query", base + "connect https://a:1?x", "want no more than"},
+		{"connect port", base + "connect https://a:99999", "port"},
+		{"connect with password", base + "connect https://u:CANARY@a:1", "holds a user or password"},
+		{"status_from", base + "status_from 10.0.0.0/33", "want an address"},
+		{"status_from none", base + "status_from", "at least one address range"},
+		{"frontend without name", base + "frontend", "frontend takes a name"},
+		{"frontend unknown", base + "frontend carrier_pigeon", "carrier_pigeon"},
+		{"socket without path", base + "socket", "socket takes one argument"},
+		{"socket option", base + "socket /tmp/s {\nsize 3\n}", `socket has no option "size"`},
+		{"socket option twice", base + "socket /tmp/s {\nmode 0600\nmode 0600\n}", "option mode is given twice"},
+		{"socket mode decimal", base + "socket /tmp/s {\nmode 0680\n}", "want octal digits"},
+		{"socket mode sticky", base + "socket /tmp/s {\nmode 1777\n}", "outside of 0600 to 0777"},
+		{"socket mode without owner", base + "socket /tmp/s {\nmode 0066\n}", "keeps its owner out"},
+		{"listen without port", base + "listen localhost", "want host:port"},
+		{"listen without host", base + "listen :4445", "name the interface"},
+		{"listen tls", base + "listen localhost:1 {\ntls cert\n}", "a certificate file and a key file"},
+		{"too many frontends", base + strings.Repeat("socket /tmp/s\n", 65), "65 frontends exceed limit 64"},
+		{"argument to the directive", "", "atlas takes no argument but a matcher"},
+		{"huge option", base + strings.Repeat("x", 1<<20), "has no option"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			text := site(c.body)
+			if c.body == "" {
+				text = "http://localhost:8080 {\n\tatlas here {\n" + base + "\n\t}\n}\n"
+			}
+			_, err := adapt(text)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %q does not say %q", err, c.want)
+			}
+			if !strings.Contains(err.Error(), "Caddyfile:") {
+				t.Errorf("error %q does not tell the line", err)
+			}
+			if len(err.Error()) > 1000 {
+				t.Errorf("error of %d bytes", len(err.Error()))
+			}
+			hasNoCanary(t, err.Error())
+		})
+	}
+}
+
+// TestBadConfigurations gives what only loading finds: across nodes, and in JSON.
+func TestBadConfigurations(t *testing.T) {
+	node := func(body string) string { return "{\natlas {\n" + body + "\n}\n}\n" }
+	two := func(a, b string) string { return "{\natlas {\n" + a + "\n}\natlas {\n" + b + "\n}\n}\n" }
+	long := "/tmp/" + strings.Repeat("s", 103)
+	for _, c := range []struct{ name, text, want string }{
+		{"same directory", two("credentials x\ndb_path /tmp/a", "credentials x\nregion b\ndb_path /tmp/./a/"), `used twice with different options: region "local" to "b"`},
+		{"same directory, other secret", two("credentials CANARY1\ndb_path /tmp/a", "credentials CANARY2\ndb_path /tmp/a"), "credentials"},
+		{"same directory, other frontends", two("credentials x\ndb_path /tmp/a", "credentials x\ndb_path /tmp/a\nsocket /tmp/b"), "frontends"},
+		{"same advertise", two("credentials x\ndb_path /tmp/a", "credentials x\ndb_path /tmp/b"), "is that of the node in /tmp/a"},
+		{"same socket", two("credentials x\ndb_path /tmp/a\nsocket /tmp/s", "advertise h:1\ncredentials x\ndb_path /tmp/b\nsocket /tmp/./s"), "two frontends listen on unix//tmp/s"},
+		{"same socket in one node", node("credentials x\ndb_path /tmp/a\nsocket /tmp/s\nsocket /tmp/s"), "two frontends listen on unix//tmp/s"},
+		{"long socket", node("credentials x\ndb_path /tmp/a\nsocket " + long), "socket path length 108"},
+		{"long default socket", node("credentials x\ndb_path " + long), "socket path length"},
+		{"placeholder in socket", node("credentials x\ndb_path /tmp/a\nsocket {env.X}/y"), "placeholder"},
+		{"tls and plaintext", node("credentials x\ndb_path /tmp/a\nlisten 127.0.0.1:0 {\ntls a b\nunsafe_plaintext\n}"), "exclude each other"},
+		{"tls and name", node("credentials x\ndb_path /tmp/a\nlisten 127.0.0.1:0 {\ntls a b\nserver_name x\n}"), "exclude each other"},
+		{"JSON unknown field", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY","size":1}]}}}`, "unknown field"},
+		{"JSON wrong type", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY","loops":"2"}]}}}`, "loops"},
+		{"JSON null", `{"apps":{"atlas":{"nodes":[null]}}}`, "node 1 is null"},
+		{"JSON frontend", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY","db_path":"/tmp/x","frontends":[{}]}]}}}`, "frontend"},
+		{"JSON frontend null", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY","db_path":"/tmp/x","frontends":[null]}]}}}`, "frontend"},
+		{"JSON negative", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY","db_path":"/tmp/x","loops":-1}]}}}`, "loops -1 is outside of 1 to 64"},
+		{"JSON size", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY","db_path":"/tmp/x","cache_size":"3 bytes"}]}}}`, "size"},
+		{"JSON control character", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY\u0000","db_path":"/tmp/\u0000x"}]}}}`, "control character"},
+		{"JSON all at once", `{"apps":{"atlas":{"nodes":[{"loops":65,"cache_size":1}]}}}`, "loops 65"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			adapted := []byte(c.text)
+			if !strings.HasPrefix(c.text, `{"`) {
+				var err error
+				if adapted, err = adapt(c.text); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := validate(t, adapted)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %q does not say %q", err, c.want)
+			}
+			hasNoCanary(t, err.Error())
+		})
+	}
+}
+
+func hasNoCanary(t *testing.T, text string) {
+	t.Helper()
+	if strings.Contains(text, "CANARY") {
+		t.Errorf("the secret shows in %q", text)
+	}
+}
+
+// TestSecretStaysHidden writes secrets wrongly in every way that a configuration may, and formats and logs the rest.
+func TestSecretStaysHidden(t *testing.T) {
+	for _, body := range []string{
+		"credentials CANARY CANARY", "credentials CANARY {\nCANARY\n}", "credentials CANARY\ncredentials CANARY",
+		"credentials CANARY", "credentials CANARY\nunsafe_no_credentials\ndb_path /x", "credentials CANARY\ndb_path",
+		"credentials \"CANARY\nCANARY\"\ndb_path /x", "credentials " + strings.Repeat("CANARY", 400) + "\ndb_path /x",
+		"db_path /x\ncredentials CANARY }", "credentials `CANARY\tCANARY`\ndb_path /x",
+	} {
+		_, err := adapt(site(body))
+		if err == nil {
+			t.Errorf("%q is accepted", body)
+			continue
+		}
+		hasNoCanary(t, err.Error())
+	}
+	n := Node{Credentials: "CANARY"}
+	var log strings.Builder
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "secret", n.Credentials)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "secret", n.Credentials, "node", n)
+	hasNoCanary(t, fmt.Sprintf("%v %+v %#v %s %q %x", n, n, n, n.Credentials, n.Credentials, n.Credentials)+log.String())
+}
+
+// TestSecretPlaceholder reads the secret from where a placeholder says, when it is started and not before.
+func TestSecretPlaceholder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte("from file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("ATLAS_TEST_SECRET", "from env")
+	for _, c := range []struct{ credentials, want, wrong string }{
+		{credentials: "plain", want: "plain"},
+		{credentials: "{env.ATLAS_TEST_SECRET}", want: "from env"},
+		{credentials: "{file." + path + "}", want: "from file"},
+		{credentials: "{env.ATLAS_TEST_MISSING}", wrong: "gives nothing"},
+		{credentials: "{file." + path + ".missing}", wrong: "gives nothing"},
+		{credentials: "{system.hostname}", want: "{system.hostname}"},
+		{credentials: "x{env.ATLAS_TEST_SECRET}", want: "x{env.ATLAS_TEST_SECRET}"},
+		{credentials: "{", want: "{"},
+		{credentials: "env.X}", want: "env.X}"},
+	} {
+		n := Node{Credentials: Secret(c.credentials)}
+		got, err := n.secret()
+		if got != c.want || (err != nil) != (c.wrong != "") || (err != nil && !strings.Contains(err.Error(), c.wrong)) {
+			t.Errorf("%s: got %q, %v; want %q, %q", c.credentials, got, err, c.want, c.wrong)
+		}
+	}
+}
+
+// TestSizes reads sizes back from how they are shown.
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Size{
+		"0": 0, "1": 1, "1b": 1, "1KB": 1000, "1kib": 1024, "64MiB": 64 << 20, "2gb": 2e9, "3GiB": 3 << 30, "1TB": 1e12,
+		"8388607TiB": 8388607 << 40, "9223372036854775807": 1<<63 - 1,
+	} {
+		got, err := ParseSize(text)
+		if err != nil || got != want {
+			t.Errorf("%s: %d, %v; want %d", text, got, err, want)
+		}
+		if again, err := ParseSize(got.String()); err != nil || again != got {
+			t.Errorf("%s: shown as %s, read as %d, %v", text, got, again, err)
+		}
+		var fromNumber, fromText Size
+		b, err := json.Marshal(got)
+		if err = errors.Join(err, json.Unmarshal(b, &fromNumber), json.Unmarshal([]byte(`"`+text+`"`), &fromText)); err != nil ||
+			fromNumber != want || fromText != want {
+			t.Errorf("%s: JSON %s: %d and %d, %v", text, b, fromNumber, fromText, err)
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1", "1.5MiB", "1 MiB", "1PiB", "8388608TiB", "9223372036854775808", "0x1", "1MiBs", "١"} {
+		if got, err := ParseSize(text); err == nil {
+			t.Errorf("%q is accepted as %d", text, got)
+		}
+	}
+}
+
+// FuzzCaddyfile reads any block: it must not panic, show the secret or accept what loading would refuse.
+func FuzzCaddyfile(f *testing.F) {
+	for _, path := range []string{"Caddyfile", "Caddyfile2", "testdata/adapt/every_option.Caddyfile", "testdata/adapt/global.Caddyfile"} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if _, block, ok := strings.Cut(string(text), "atlas {"); ok {
+			f.Add("atlas {" + block)
+		}
+	}
+	f.Add("atlas")
+	f.Add("atlas {\ncredentials CANARY\ndb_path \"\x00\"\n}")
+	f.Add("atlas { frontend socket { mode } }")
+	f.Add("atlas {\nfrontend http.handlers.atlas\n}")
+	f.Fuzz(func(t *testing.T, text string) {
+		h := new(Handler)
+		if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)); err != nil {
+			return
+		}
+		raw, err := json.Marshal(h)
+		if err != nil {
+			t.Fatalf("accepted, but has no JSON: %v", err)
+		}
+		again := new(Handler)
+		if err := caddy.StrictUnmarshalJSON(raw, again); err != nil {
+			t.Fatalf("its JSON %s is not read: %v", raw, err)
+		}
+		second, err := json.Marshal(again)
+		if err != nil || string(second) != string(raw) {
+			t.Fatalf("its JSON changes:\n%s\n%s\n%v", raw, second, err)
+		}
+		again.EnsureDefaults()
+		if err := again.Validate(); err != nil {
+			t.Fatalf("accepted, but invalid: %v", err)
+		}
+		if again.Credentials == "" && !again.UnsafeNoCredentials {
+			t.Fatal("accepted without a secret")
+		}
+	})
+}
