@@ -69,7 +69,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 func (a *App) add(ctx caddy.Context, n *Node) (*plan, error) {
 	n.EnsureDefaults()
 	if err := n.Validate(); err != nil {
-		return nil, err
+		return nil, errors.New(oneLine(err))
 	}
 	modules, err := n.loadFrontends(ctx)
 	if err != nil {

@@ -4,6 +4,7 @@ package caddy
 
 import (
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -93,19 +94,27 @@ func parsedOption[T ~int | ~int64](to *T, parse func(string) (T, error), check f
 			return err
 		}
 		got, err := parse(visible(text))
-		if err == nil {
-			err = check(name, got)
-		}
 		if err != nil {
 			return d.Errf("%s: %w", name, err)
+		}
+		if err := check(name, got); err != nil {
+			return d.WrapErr(err)
 		}
 		*to = got
 		return nil
 	}
 }
 
+func parseNumber(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, fmt.Errorf("number %q: want digits, and no more than fit 64 bits", text)
+	}
+	return n, nil
+}
+
 func numberOption(to *int, least, most int) option {
-	return parsedOption(to, strconv.Atoi, func(name string, got int) error { return checkRange(name, got, least, most) })
+	return parsedOption(to, parseNumber, func(name string, got int) error { return checkRange(name, got, least, most) })
 }
 
 func sizeOption(to *Size, least, most Size) option {
@@ -165,7 +174,7 @@ func (n *Node) checkRead(d *caddyfile.Dispenser) error {
 	filled := *n
 	filled.EnsureDefaults()
 	if err := filled.Validate(); err != nil {
-		return d.Errf("atlas: %w", err)
+		return d.Errf("atlas: %s", oneLine(err))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -64,6 +65,13 @@ func (n *Node) loadFrontends(ctx caddy.Context) ([]FrontendModule, error) {
 
 // addFrontend reads one frontend whose name, or the word that stands for it, is the current token.
 func (n *Node) addFrontend(d *caddyfile.Dispenser, name string) error {
+	if _, err := caddy.GetModule(frontendNamespace + "." + name); err != nil {
+		var have []string
+		for _, m := range caddy.GetModules(frontendNamespace) {
+			have = append(have, m.ID.Name())
+		}
+		return d.Errf("frontend %q is not in this build, which has %s", visible(name), strings.Join(have, ", "))
+	}
 	module, err := caddyfile.UnmarshalModule(d, frontendNamespace+"."+name)
 	if err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -195,7 +194,7 @@ func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 		answerText(w, http.StatusOK, "ready")
 	case h.maySeeStatus(r):
-		answerText(w, http.StatusServiceUnavailable, "not ready: "+strings.ReplaceAll(err.Error(), "\n", "; "))
+		answerText(w, http.StatusServiceUnavailable, "not ready: "+oneLine(err))
 	default:
 		answerText(w, http.StatusServiceUnavailable, "not ready")
 	}

@@ -249,6 +249,9 @@ func checkPath(option, path string) error {
 	return nil
 }
 
+// oneLine shows joined errors in one line.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
 // visible makes a wrong argument fit for an error.
 func visible(text string) string {
 	const most = 200
