@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Batch gathers writes of any number of groups, which Commit applies and makes durable together or not at all. It is for
+// one goroutine. Arguments are copied when the call is made, but for the bytes of a large value, which must not change
+// until Commit has returned.
+//
+// A call that exceeds a limit makes the whole batch fail: Commit then returns ErrTooLarge and applies nothing.
+type Batch struct {
+	s       *Store
+	b       *pebble.Batch
+	err     error
+	urgency urgency
+	large   []largeValue
+	scratch []byte
+}
+
+// batches are kept for use again, each with the memory that it has grown to. shared: a pool holds no state.
+var batches = sync.Pool{New: func() any { return new(Batch) }}
+
+// NewBatch gives an empty batch, which must be closed.
+func (s *Store) NewBatch() *Batch {
+	b := batches.Get().(*Batch)
+	b.s = s
+	b.b = s.db.NewBatch()
+	return b
+}
+
+// note keeps the first error of the batch.
+func (b *Batch) note(err error) {
+	if b.err == nil && err != nil {
+		b.err = err
+	}
+}
+
+// admit checks the names of a record.
+func (b *Batch) admit(group string, rest []byte) bool {
+	if len(group) == 0 || len(group) > GroupLenMax || len(rest) > RestLenMax || indexNUL(group) >= 0 || b.b.Len() > BatchLenMax {
+		b.note(b.refusal(group, rest))
+		return false
+	}
+	return true
+}
+
+func (b *Batch) refusal(group string, rest []byte) error {
+	if err := checkNames(group, rest); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: batch length %d exceeds %d", ErrTooLarge, b.b.Len(), BatchLenMax)
+}
+
+// set writes a record whose key append builds in place.
+func (b *Batch) finish(op *pebble.DeferredBatchOp) { b.note(op.Finish()) }
+
+func (b *Batch) setNode(name string, body []byte) {
+	b.note(b.b.Set(appendNodeKey(nil, name), sealNode(name, body), nil))
+}
+
+// SetRecord stores the acceptor record of a group. An empty record is as good as none, but present.
+func (b *Batch) SetRecord(group string, rec []byte) {
+	if !b.admit(group, nil) {
+		return
+	}
+	op := b.b.SetDeferred(groupLen(group), len(rec))
+	appendRecordKey(op.Key[:0], group)
+	copy(op.Value, rec)
+	b.finish(op)
+}
+
+// AppendEntry stores a log entry.
+func (b *Batch) AppendEntry(group string, slot uint64, data []byte) {
+	if !b.admit(group, nil) {
+		return
+	}
+	op := b.b.SetDeferred(groupLen(group)+8+sentinelLen, len(data))
+	appendEntryKey(op.Key[:0], group, slot)
+	copy(op.Value, data)
+	b.finish(op)
+}
+
+// DeleteEntriesFrom removes the log entries at slot and after it.
+func (b *Batch) DeleteEntriesFrom(group string, slot uint64) {
+	if b.admit(group, nil) {
+		b.note(b.b.DeleteRange(appendEntryKey(nil, group, slot), appendGroupEnd(nil, kindEntry, group), nil))
+	}
+}
+
+// DeleteEntriesBelow removes the log entries before slot.
+func (b *Batch) DeleteEntriesBelow(group string, slot uint64) {
+	if b.admit(group, nil) {
+		b.note(b.b.DeleteRange(appendEntryKey(nil, group, 0), appendEntryKey(nil, group, slot), nil))
+	}
+}
+
+// SetState stores a group's state under a name.
+func (b *Batch) SetState(group, name string, val []byte) {
+	if !b.admit(group, nil) || !b.admitState(name) {
+		return
+	}
+	op := b.b.SetDeferred(groupLen(group)+len(name)+sentinelLen, len(val))
+	appendStateKey(op.Key[:0], group, name)
+	copy(op.Value, val)
+	b.finish(op)
+}
+
+// DeleteState removes a group's state of that name.
+func (b *Batch) DeleteState(group, name string) {
+	if !b.admit(group, nil) || !b.admitState(name) {
+		return
+	}
+	op := b.b.DeleteDeferred(groupLen(group) + len(name) + sentinelLen)
+	appendStateKey(op.Key[:0], group, name)
+	b.finish(op)
+}
+
+func (b *Batch) admitState(name string) bool {
+	if len(name) > StateNameLenMax {
+		b.note(fmt.Errorf("%w: state name length %d exceeds %d", ErrTooLarge, len(name), StateNameLenMax))
+		return false
+	}
+	return true
+}
+
+// PutVersion stores a version of a key, or with v.Deleted set a tombstone, with its change record and, when v.Expires is
+// set, its entry in the TTL index. The version is at; v.Time, v.Seq and v.Size are not looked at. A key gets one version
+// at most at one time, and a group one mutation at one time and seq.
+func (b *Batch) PutVersion(group string, rest []byte, at Timestamp, seq uint32, v Version) {
+	if !b.admit(group, rest) || !b.admitVersion(at, &v) {
+		return
+	}
+	v.Seq, v.Size, v.chunked = seq, int64(len(v.Value)), false
+	inline := len(v.Value)
+	if inline > InlineLenMax {
+		inline, v.chunked = 0, true
+		v.checksum = b.addLarge(group, at, seq, v.Value)
+	}
+	dataKeyLen := groupLen(group) + len(rest) + sentinelLen + versionLen
+	op := b.b.SetDeferred(dataKeyLen, versionHeaderLen(&v)+inline)
+	appendDataKey(op.Key[:0], group, rest, at)
+	putVersion(op.Value, &v)
+	b.finish(op)
+
+	op = b.b.SetDeferred(groupLen(group)+8+4+sentinelLen, 1+len(rest))
+	appendChangeKey(op.Key[:0], group, at, seq)
+	op.Value[0] = byte(changeKind(&v))
+	copy(op.Value[1:], rest)
+	b.finish(op)
+
+	if v.Expires != 0 {
+		op = b.b.SetDeferred(expiryKeyLen(group, rest), 0)
+		appendExpiryKey(op.Key[:0], v.Expires, group, rest, at)
+		b.finish(op)
+	}
+}
+
+func expiryKeyLen(group string, rest []byte) int {
+	return 1 + 8 + len(group) + 1 + len(rest) + 1 + 8 + sentinelLen
+}
+
+func (b *Batch) admitVersion(at Timestamp, v *Version) bool {
+	switch {
+	case at == 0:
+		b.note(fmt.Errorf("%w: version 0", ErrTooLarge))
+	case len(v.Value) > ValueLenMax:
+		b.note(fmt.Errorf("%w: value length %d exceeds %d", ErrTooLarge, len(v.Value), ValueLenMax))
+	case v.Deleted && (len(v.Value) > 0 || v.Expires != 0) || v.Expired && !v.Deleted:
+		b.note(fmt.Errorf("%w: a tombstone has no value and no expiry", ErrTooLarge))
+	default:
+		return true
+	}
+	return false
+}
+
+func changeKind(v *Version) ChangeKind {
+	switch {
+	case v.Expired:
+		return ChangeExpire
+	case v.Deleted:
+		return ChangeDelete
+	}
+	return ChangePut
+}
+
+// DropExpiry removes an entry of the TTL index: the version that it names has been replaced.
+func (b *Batch) DropExpiry(k ExpiredKey) {
+	if !b.admit(k.Group, k.Rest) {
+		return
+	}
+	op := b.b.DeleteDeferred(expiryKeyLen(k.Group, k.Rest))
+	appendExpiryKey(op.Key[:0], k.Expires, k.Group, k.Rest, k.Time)
+	b.finish(op)
+}
+
+// Len is the length in bytes of what the batch writes, the chunks of large values included.
+func (b *Batch) Len() int {
+	n := b.b.Len()
+	for i := range b.large {
+		n += len(b.large[i].value)
+	}
+	return n
+}
+
+// Empty says whether the batch writes nothing.
+func (b *Batch) Empty() bool { return b.b.Empty() && b.err == nil }
+
+// Commit applies the batch; with sync it is durable on return. Its errors:
+//
+//	ErrDiskFull, ErrTooLarge, ErrReadOnly, ErrClosed   nothing was applied
+//	ErrFatal (also from Store.Err from then on)        whether it is durable is unknown
+//
+// What is applied without sync becomes durable with the next batch that is synced, and never without the batches before
+// it. A reader may see a batch before its sync has returned. The batch can be used again after Reset.
+func (b *Batch) Commit(sync bool) error {
+	s := b.s
+	if b.err != nil {
+		return b.err
+	}
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.gate.leave()
+	if s.opts.ReadOnly {
+		return fmt.Errorf("%w: %s was opened for reading", ErrReadOnly, s.opts.Dir)
+	}
+	if err := s.space.admit(b.Len(), b.urgency); err != nil {
+		return err
+	}
+	if len(b.large) > 0 {
+		if err := b.writeLarge(); err != nil {
+			return err
+		}
+	}
+	return s.apply(b.b, sync)
+}
+
+// apply hands a batch to Pebble. Health is asked after Pebble has answered: once the directory is frozen Pebble reports
+// success.
+func (s *Store) apply(b *pebble.Batch, sync bool) error {
+	if b.Empty() {
+		return nil
+	}
+	o := pebble.NoSync
+	if sync {
+		o = pebble.Sync
+	}
+	err := s.db.Apply(b, o)
+	if ferr := s.health.Err(); ferr != nil {
+		return ferr
+	}
+	if err != nil {
+		s.health.fail(fmt.Errorf("commit: %w", err))
+		return s.health.Err()
+	}
+	return nil
+}
+
+// Reset empties the batch.
+func (b *Batch) Reset() {
+	b.b.Reset()
+	b.clear()
+}
+
+func (b *Batch) clear() {
+	clear(b.large)
+	b.err, b.large, b.urgency = nil, b.large[:0], ordinary
+}
+
+// Close gives the batch back. It must not be used afterwards.
+func (b *Batch) Close() {
+	if b.b == nil {
+		return
+	}
+	_ = b.b.Close() // frees memory; it has no error to report on a batch without an index
+	b.clear()
+	b.s, b.b = nil, nil
+	batches.Put(b)
+}
+
+// largeValue is a value that goes into chunks at Commit.
+type largeValue struct {
+	group string
+	at    Timestamp
+	seq   uint32
+	value []byte
+}
+
+// addLarge plans the chunks of a value and gives its checksum.
+func (b *Batch) addLarge(group string, at Timestamp, seq uint32, value []byte) uint32 {
+	b.large = append(b.large, largeValue{group, at, seq, value})
+	op := b.b.DeleteDeferred(groupLen(group) + 8 + 4 + sentinelLen)
+	appendPendingKey(op.Key[:0], group, at, seq)
+	b.finish(op)
+	return checksumOf(value)
+}
+
+// writeLarge stores the chunks ahead of the records that name them, a little at a time, so that a value of 128 MiB is
+// never copied whole. A pending record goes before the first chunk, and is removed by the batch itself: what a crash or
+// a full disk leaves of a value that was not committed is found by it and removed (sweepOrphans).
+func (b *Batch) writeLarge() error {
+	for i := range b.large {
+		if err := b.s.writeChunks(&b.large[i]); err != nil {
+			b.s.dropChunks(b.large[:i+1])
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) writeChunks(l *largeValue) error {
+	c := s.db.NewBatch()
+	defer c.Close() //nolint:errcheck // frees memory
+	if err := c.Set(appendPendingKey(nil, l.group, l.at, l.seq), nil, nil); err != nil {
+		return err
+	}
+	unsynced := 0
+	for n, at := uint32(0), 0; at < len(l.value); n++ {
+		part := l.value[at:min(at+ChunkLen, len(l.value))]
+		at += len(part)
+		op := c.SetDeferred(groupLen(l.group)+8+4+4+sentinelLen, chunkHeaderLen+len(part))
+		appendChunkKey(op.Key[:0], l.group, l.at, l.seq, n)
+		putChunk(op.Value, part)
+		if err := op.Finish(); err != nil {
+			return err
+		}
+		if c.Len() < chunkCommitLen && at < len(l.value) {
+			continue
+		}
+		if err := s.space.admit(c.Len(), ordinary); err != nil {
+			return err
+		}
+		unsynced += c.Len()
+		sync := unsynced >= chunkSyncLen
+		if err := s.apply(c, sync); err != nil {
+			return err
+		}
+		if sync {
+			unsynced = 0
+		}
+		c.Reset()
+	}
+	return nil
+}
+
+// dropChunks removes the chunks of values that will not be committed, or leaves that to a later time.
+func (s *Store) dropChunks(values []largeValue) {
+	for i := range values {
+		l := &values[i]
+		if err := s.dropOrphan(l.group, l.at, l.seq); err != nil && !errors.Is(err, ErrFatal) {
+			s.orphans.add(orphan{l.group, l.at, l.seq})
+		}
+	}
+}
+
+// orphan names the chunks of a value that was not committed.
+type orphan struct {
+	group string
+	at    Timestamp
+	seq   uint32
+}
+
+// orphanList waits for room on the disk.
+type orphanList struct {
+	mu   sync.Mutex
+	list []orphan
+}
+
+func (o *orphanList) add(x orphan) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.list = append(o.list, x)
+}
+
+func (o *orphanList) take() []orphan {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	list := o.list
+	o.list = nil
+	return list
+}
+
+// dropOrphan removes chunks, unless the version that they belong to was committed after all.
+func (s *Store) dropOrphan(group string, at Timestamp, seq uint32) error {
+	if err := s.space.admit(0, reclaims); err != nil {
+		return err
+	}
+	c := s.db.NewBatch()
+	defer c.Close() //nolint:errcheck // frees memory
+	err := errors.Join(
+		c.DeleteRange(appendChunkKey(nil, group, at, seq, 0), appendChunkEnd(nil, group, at, seq), nil),
+		c.Delete(appendPendingKey(nil, group, at, seq), nil))
+	if err != nil {
+		return err
+	}
+	return s.apply(c, false)
+}
+
+// sweepOrphans removes what was left of large values whose commit never came. Requires: nothing is being committed.
+func (s *Store) sweepOrphans() (err error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{kindPending, 0}, UpperBound: []byte{kindPending + 1, 0}})
+	if err != nil {
+		return s.readError(err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		group, at, seq, err := splitTimedKey(it.Key(), kindPending)
+		if err != nil {
+			return errors.Join(err, it.Close())
+		}
+		if err := s.dropOrphan(string(group), at, seq); err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	return s.readError(errors.Join(it.Error(), it.Close()))
+}
+
+// retryOrphans tries again what a full disk forbade.
+func (s *Store) retryOrphans() error {
+	list := s.orphans.take()
+	for i, x := range list {
+		if err := s.dropOrphan(x.group, x.at, x.seq); err != nil {
+			for _, y := range list[i:] {
+				s.orphans.add(y)
+			}
+			return err
+		}
+	}
+	return nil
+}

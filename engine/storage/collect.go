@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// CollectStats counts what one CollectBefore removed, and the change records that it looked at.
+type CollectStats struct {
+	Looked, Changes, Versions, Large int
+}
+
+// collector remembers between calls where the collection stands: the key of the change index to go on from.
+type collector struct {
+	mu     sync.Mutex // one collection at a time; nothing else waits for it
+	cursor []byte
+}
+
+// CollectBefore removes what no read at or after floor can see, going by the change index: for each change not later
+// than floor, all versions of its key older than the newest one not later than floor, and that one too if it is a
+// tombstone; their chunks and TTL entries; and the change record. The newest version of a key stays if it is live, with
+// or without a change record. budget bounds the records looked at; more says that the round over all groups has not
+// ended and the next call goes on with it. SweptTo rises to floor before anything is removed.
+//
+// What it removes need not be durable when it returns; what a crash brings back is collected again.
+func (s *Store) CollectBefore(ctx context.Context, floor Timestamp, budget int) (stats CollectStats, more bool, err error) {
+	s.collect.mu.Lock()
+	defer s.collect.mu.Unlock()
+	if err := s.retryOrphans(); err != nil {
+		return stats, true, err
+	}
+	if err := s.raise(&s.swept, nodeSweptTo, floor, false); err != nil {
+		return stats, true, err
+	}
+	if err := s.enter(); err != nil {
+		return stats, true, err
+	}
+	defer s.gate.leave()
+	lower := s.collect.cursor
+	if lower == nil {
+		lower = []byte{kindChange, 0}
+	}
+	changes, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: []byte{kindChange + 1, 0}})
+	if err != nil {
+		return stats, true, s.settle(err)
+	}
+	versions, err := changes.Clone(pebble.CloneOptions{IterOptions: &pointOptions})
+	if err != nil {
+		return stats, true, s.settle(errors.Join(err, changes.Close()))
+	}
+	p := collection{s: s, floor: floor, changes: changes, versions: versions, b: s.NewBatch(), seen: map[string]struct{}{}}
+	p.b.urgency = reclaims
+	more, err = p.run(ctx, budget)
+	err = errors.Join(err, changes.Close(), versions.Close())
+	p.b.Close()
+	if err = s.settle(err); err != nil {
+		return p.stats, true, err
+	}
+	if s.collect.cursor = nil; more {
+		s.collect.cursor = p.cursor
+	}
+	return p.stats, more, nil
+}
+
+// collection is one call of CollectBefore.
+type collection struct {
+	s        *Store
+	floor    Timestamp
+	changes  *pebble.Iterator
+	versions *pebble.Iterator // of the same state
+	b        *Batch
+	seen     map[string]struct{} // group 00 rest that were done with
+	group    []byte
+	key      []byte
+	cursor   []byte
+	stats    CollectStats
+}
+
+func (c *collection) run(ctx context.Context, budget int) (more bool, err error) {
+	for ok := c.changes.First(); ok; {
+		if c.stats.Looked >= budget || ctx.Err() != nil {
+			c.cursor = bytes.Clone(c.changes.Key())
+			return true, errors.Join(c.b.Commit(false), ctx.Err())
+		}
+		c.stats.Looked++
+		group, t, _, err := splitTimedKey(c.changes.Key(), kindChange)
+		if err != nil {
+			return true, err
+		}
+		if t > c.floor {
+			c.group = append(c.group[:0], group...)
+			c.key = appendGroupEnd(c.key[:0], kindChange, string(c.group))
+			ok = c.changes.SeekGE(c.key)
+			continue
+		}
+		if err := c.change(string(group)); err != nil {
+			return true, err
+		}
+		if c.b.Len() >= collectCommitLen {
+			if err := c.b.Commit(false); err != nil {
+				return true, err
+			}
+			c.b.Reset()
+			c.b.urgency = reclaims
+		}
+		ok = c.changes.Next()
+	}
+	if err := c.changes.Error(); err != nil {
+		return true, err
+	}
+	return false, c.b.Commit(false)
+}
+
+// change does with the change record under the iterator.
+func (c *collection) change(group string) error {
+	v, err := c.changes.ValueAndErr()
+	if err != nil {
+		return err
+	}
+	_, rest, err := decodeChange(v)
+	if err != nil {
+		return err
+	}
+	c.b.note(c.b.b.Delete(c.changes.Key(), nil))
+	c.stats.Changes++
+	c.key = appendDataKey(c.key[:0], group, rest, c.floor)
+	bare := c.key[:len(c.key)-versionLen]
+	if _, done := c.seen[string(bare)]; done {
+		return nil
+	}
+	c.seen[string(bare)] = struct{}{}
+	for ok, first := c.versions.SeekPrefixGE(c.key), true; ok; ok, first = c.versions.Next(), false {
+		v, err := versionAt(c.versions, groupLen(group))
+		if err != nil {
+			return err
+		}
+		if first && !v.Deleted {
+			continue
+		}
+		c.remove(group, rest, &v)
+	}
+	return c.versions.Error()
+}
+
+// remove takes away the version under the iterator.
+func (c *collection) remove(group string, rest []byte, v *Version) {
+	c.stats.Versions++
+	c.b.note(c.b.b.Delete(c.versions.Key(), nil))
+	if v.chunked {
+		c.stats.Large++
+		c.b.note(c.b.b.DeleteRange(appendChunkKey(nil, group, v.Time, v.Seq, 0), appendChunkEnd(nil, group, v.Time, v.Seq), nil))
+	}
+	if v.Expires != 0 {
+		c.b.DropExpiry(ExpiredKey{Group: group, Rest: rest, Time: v.Time, Expires: v.Expires})
+	}
+}
+
+// ExpiredKey names a version whose time to live has passed.
+type ExpiredKey struct {
+	Group   string
+	Rest    []byte
+	Time    Timestamp // the version
+	Expires Timestamp
+}
+
+// Expired lists versions that expired at or before now and are still the newest of their keys, the longest expired
+// first, at most limit. Entries of the TTL index whose version has been replaced are removed on the way; so that a great
+// many of them cannot hold the caller up, the list may be short, or empty, although more have expired.
+func (s *Store) Expired(now Timestamp, limit int) (list []ExpiredKey, err error) {
+	if limit <= 0 {
+		return nil, s.health.Err()
+	}
+	lower := []byte{kindExpiry, 0}
+	upper := append(appendTime([]byte{kindExpiry}, now), 0xff, 0xff) // above every group's first byte, which begins UTF-8
+	w, err := s.newWalk(lower, upper)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	b := s.NewBatch()
+	defer b.Close()
+	b.urgency = reclaims
+	for looked := 0; len(list) < limit && looked < 8*limit+1024; looked++ {
+		k, _, ok := w.next()
+		if !ok {
+			break
+		}
+		expires, group, rest, t, err := splitExpiryKey(k)
+		if err != nil {
+			w.fail(err)
+			return nil, w.Err()
+		}
+		e := ExpiredKey{Group: string(group), Rest: bytes.Clone(rest), Time: t, Expires: expires}
+		v, found, err := s.Latest(e.Group, rest)
+		if err != nil {
+			return nil, err
+		}
+		if found && v.Time == t && v.Expires == expires {
+			list = append(list, e)
+		} else {
+			b.DropExpiry(e)
+		}
+	}
+	if w.Err() != nil {
+		return nil, w.Err()
+	}
+	if err := b.Commit(false); err != nil && !errors.Is(err, ErrDiskFull) && !errors.Is(err, ErrReadOnly) {
+		return nil, err
+	}
+	return list, nil
+}

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package storage
+
+import (
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// guardFS stands between Pebble and the disk and decides what a failure means, because Pebble v2.1.7 does not survive
+// one: an error while it writes or syncs its log, its MANIFEST, a marker or their directory ends in Logger.Fatalf, in a
+// panic with its mutexes held, or in the unlock of an unlocked mutex, which ends the process.
+//
+//	no room (ENOSPC, EDQUOT; also no file handles, EMFILE, ENFILE)
+//	    table files: the error goes back after a pause; Pebble drops what it had written of the table and tries again.
+//	    everything else: the ballast is given up and the operation repeated, a write from the byte it stopped at, until
+//	    it succeeds. Meanwhile space refuses new batches. Past SpaceWait it counts as a failure.
+//	any other error of a write, sync, create, rename or link
+//	    the failure is recorded in health before Pebble hears of it. From then on the directory is frozen: nothing more
+//	    reaches it, so nothing is retried past a failed sync, and Pebble is told that all is well, so that it neither
+//	    panics nor hangs and can be closed. What it still writes goes to memory. Nobody can be misled by this: Commit
+//	    and every read ask health after Pebble has answered, and health has known since before it did.
+//	an error of a read, or of the removal of a file
+//	    goes back to Pebble, which hands it to the reader or leaves the file until the next start.
+//
+// Paths outside the data directory (checkpoints) are none of its business and pass through.
+type guardFS struct {
+	vfs.FS
+	dir     string
+	health  *health
+	space   *space
+	overlay *vfs.MemFS
+	frozen  atomic.Bool
+}
+
+func newGuardFS(base vfs.FS, dir string, h *health, sp *space) *guardFS {
+	return &guardFS{FS: base, dir: dir, health: h, space: sp, overlay: vfs.NewMem()}
+}
+
+var errFrozen = errors.New("the store has failed and writes no more")
+
+// ours says whether the path is in the data directory.
+func (g *guardFS) ours(name string) bool {
+	return name == g.dir || strings.HasPrefix(name, strings.TrimSuffix(g.dir, "/")+"/")
+}
+
+// isTable says whether Pebble can drop the file and write it again.
+func (g *guardFS) isTable(name string) bool {
+	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
+}
+
+// lacksRoom says whether waiting may help.
+func lacksRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// freeze stops all writing for good. A disk that is still full at Close is no failure: nothing acknowledged is lost.
+func (g *guardFS) freeze(err error) {
+	if lacksRoom(err) && g.space.stopped() {
+		g.health.log.Warn("closing on a full disk, the end of the log is not written", "error", err)
+	} else {
+		g.health.fail(err)
+	}
+	if !g.frozen.Load() {
+		// Requires: the overlay has the directories before anybody is sent there. Its own errors cannot happen.
+		_ = g.overlay.MkdirAll(g.FS.PathJoin(g.dir, pebbleDirName), dirMode) // a directory in memory
+		g.frozen.Store(true)
+	}
+}
+
+// do carries out a mutation of the name space. It returns errFrozen for the caller to go on in the overlay, the error
+// itself where Pebble can bear it, else nil.
+func (g *guardFS) do(name string, op func() error) error {
+	var w waiting
+	for {
+		if g.frozen.Load() {
+			return errFrozen
+		}
+		err := op()
+		switch {
+		case err == nil:
+			return nil
+		case lacksRoom(err) && g.isTable(name):
+			if !g.space.pause(err) {
+				g.freeze(err)
+				return errFrozen
+			}
+			return err
+		case lacksRoom(err) && g.space.await(&w, err):
+			continue
+		}
+		g.freeze(err)
+		return errFrozen
+	}
+}
+
+func (g *guardFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if !g.ours(name) {
+		return g.FS.Create(name, category)
+	}
+	var f vfs.File
+	err := g.do(name, func() (err error) { f, err = g.FS.Create(name, category); return err })
+	return g.opened(f, name, err)
+}
+
+// opened wraps a file for writing, or gives one in memory.
+func (g *guardFS) opened(f vfs.File, name string, err error) (vfs.File, error) {
+	if errors.Is(err, errFrozen) {
+		return g.overlay.Create(name, vfs.WriteCategoryUnspecified)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &guardFile{File: f, g: g, name: name, table: g.isTable(name), wal: strings.HasSuffix(name, ".log")}, nil
+}
+
+func (g *guardFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	var f vfs.File
+	err := g.do(newname, func() (err error) { f, err = g.FS.ReuseForWrite(oldname, newname, category); return err })
+	return g.opened(f, newname, err)
+}
+
+func (g *guardFS) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	var f vfs.File
+	err := g.do(name, func() (err error) { f, err = g.FS.OpenReadWrite(name, category, opts...); return err })
+	return g.opened(f, name, err)
+}
+
+func (g *guardFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	if g.frozen.Load() {
+		if f, err := g.overlay.Open(name, opts...); err == nil {
+			return f, nil
+		}
+	}
+	return g.FS.Open(name, opts...)
+}
+
+func (g *guardFS) OpenDir(name string) (vfs.File, error) {
+	f, err := g.FS.OpenDir(name)
+	if err != nil || !g.ours(name) {
+		return f, err
+	}
+	return &guardFile{File: f, g: g, name: name}, nil
+}
+
+func (g *guardFS) Link(oldname, newname string) error {
+	if !g.ours(newname) {
+		return g.FS.Link(oldname, newname)
+	}
+	return g.named(newname, g.do(newname, func() error { return g.FS.Link(oldname, newname) }))
+}
+
+func (g *guardFS) Rename(oldname, newname string) error {
+	err := g.do(newname, func() error { return g.FS.Rename(oldname, newname) })
+	if errors.Is(err, errFrozen) {
+		_ = g.overlay.Rename(oldname, newname) // absent when the file was made before the failure; nobody reads it again
+	}
+	return g.named(newname, err)
+}
+
+func (g *guardFS) MkdirAll(dir string, perm os.FileMode) error {
+	if !g.ours(dir) {
+		return g.FS.MkdirAll(dir, perm)
+	}
+	return g.named(dir, g.do(dir, func() error { return g.FS.MkdirAll(dir, perm) }))
+}
+
+func (g *guardFS) named(_ string, err error) error {
+	if errors.Is(err, errFrozen) {
+		return nil
+	}
+	return err
+}
+
+func (g *guardFS) Remove(name string) error {
+	if g.frozen.Load() && g.ours(name) {
+		_ = g.overlay.Remove(name) // absent when the file was made before the failure
+		return nil
+	}
+	err := g.FS.Remove(name)
+	if err != nil && !errors.Is(err, os.ErrNotExist) && g.ours(name) {
+		g.health.removeErrors.Add(1)
+		g.health.log.Warn("a file of no more use cannot be removed", "file", g.FS.PathBase(name), "error", err)
+	}
+	return err
+}
+
+func (g *guardFS) RemoveAll(name string) error {
+	if g.frozen.Load() && g.ours(name) {
+		return nil
+	}
+	return g.FS.RemoveAll(name)
+}
+
+func (g *guardFS) List(dir string) ([]string, error) {
+	names, err := g.FS.List(dir)
+	if err != nil || !g.frozen.Load() {
+		return names, err
+	}
+	more, err := g.overlay.List(dir)
+	if err != nil {
+		return names, nil
+	}
+	for _, n := range more {
+		if !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	return names, nil
+}
+
+func (g *guardFS) Stat(name string) (vfs.FileInfo, error) {
+	if g.frozen.Load() {
+		if fi, err := g.overlay.Stat(name); err == nil {
+			return fi, nil
+		}
+	}
+	return g.FS.Stat(name)
+}
+
+func (g *guardFS) Unwrap() vfs.FS { return g.FS }
+
+// guardFile is a file that Pebble writes, or a directory that it syncs.
+type guardFile struct {
+	vfs.File
+	g     *guardFS
+	name  string
+	table bool
+	wal   bool
+}
+
+// end is what Pebble is told once the directory is frozen: that all is well, except for a table, of which it must not
+// believe that it can be read.
+func (f *guardFile) end() error {
+	if f.table {
+		return errFrozen
+	}
+	return nil
+}
+
+func (f *guardFile) Write(p []byte) (int, error) {
+	var w waiting
+	written := 0
+	for {
+		if f.g.frozen.Load() {
+			return len(p), f.end()
+		}
+		n, err := f.File.Write(p[written:])
+		written += max(n, 0)
+		switch {
+		case err == nil && written >= len(p):
+			f.g.space.wrote(len(p))
+			return len(p), nil
+		case err == nil:
+			err = io.ErrShortWrite
+		case lacksRoom(err) && f.table:
+			if f.g.space.pause(err) {
+				return written, err
+			}
+		case lacksRoom(err) && f.g.space.await(&w, err):
+			continue
+		}
+		f.g.freeze(err)
+	}
+}
+
+func (f *guardFile) sync(op func() error) error {
+	if f.g.frozen.Load() {
+		return f.end()
+	}
+	if f.wal {
+		h := f.g.health
+		began := h.mono()
+		h.syncing.Store(began)
+		err := op()
+		h.syncing.Store(0)
+		h.syncs.observe(max(0, timeSince(h, began)))
+		return f.ended(err)
+	}
+	return f.ended(op())
+}
+
+// ended freezes on any error: after a failed sync nobody knows what the disk holds, and a second sync that succeeds
+// proves nothing.
+func (f *guardFile) ended(err error) error {
+	if err == nil {
+		return nil
+	}
+	f.g.freeze(err)
+	return f.end()
+}
+
+func (f *guardFile) Sync() error     { return f.sync(f.File.Sync) }
+func (f *guardFile) SyncData() error { return f.sync(f.File.SyncData) }
+
+func (f *guardFile) SyncTo(length int64) (fullSync bool, err error) {
+	if f.g.frozen.Load() {
+		return true, f.end()
+	}
+	fullSync, err = f.File.SyncTo(length)
+	return fullSync, f.ended(err)
+}
+
+func (f *guardFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.g.frozen.Load() {
+		return len(p), f.end()
+	}
+	n, err := f.File.WriteAt(p, off)
+	if err != nil {
+		return len(p), f.ended(err)
+	}
+	return n, nil
+}
+
+// Preallocate is a hint; that there is no room for it is found out by the write that needs the room.
+func (f *guardFile) Preallocate(offset, length int64) error {
+	if f.g.frozen.Load() {
+		return nil
+	}
+	return f.File.Preallocate(offset, length)
+}
+
+// Close passes the error of a table on, which then is written again; any other file's is a failed write.
+func (f *guardFile) Close() error {
+	err := f.File.Close()
+	if err == nil || f.g.frozen.Load() {
+		return nil
+	}
+	return f.ended(err)
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package storage
+
+// Limits of what is stored, in bytes unless named otherwise.
+const (
+	// GroupLenMax bounds a group's name; it is at least 1 and holds no NUL.
+	GroupLenMax = 128
+	// RestLenMax bounds the part of a key after its group.
+	RestLenMax = 4 << 10
+	// StateNameLenMax bounds the name of a group's state.
+	StateNameLenMax = 8 << 10
+	// ValueLenMax bounds a value.
+	ValueLenMax = 128 << 20
+	// InlineLenMax is the largest value that stands in its version record; a longer one is cut into chunks.
+	InlineLenMax = 64 << 10
+	// ChunkLen is the length of each chunk of a large value but the last.
+	ChunkLen = 256 << 10
+	// BatchLenMax bounds what one batch writes, the chunks of large values not counted.
+	BatchLenMax = 1 << 30
+	// SampleMax bounds the keys that one Sample returns.
+	SampleMax = 10_000
+)
+
+const (
+	// chunkCommitLen is how much of a large value goes into one commit, chunkSyncLen after how much of it the log is
+	// synced: both bound what is held in memory on the way to the disk.
+	chunkCommitLen = 1 << 20
+	chunkSyncLen   = 8 << 20
+	// collectCommitLen is the length at which a collection commits what it has gathered.
+	collectCommitLen = 1 << 20
+	// nextsBeforeSeek is how many versions of a key a scan passes one by one before it seeks.
+	nextsBeforeSeek = 4
+)

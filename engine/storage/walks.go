@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package storage
+
+import (
+	"bytes"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// walk is an iterator over plain records with an error that stays.
+type walk struct {
+	r       *reader
+	it      *pebble.Iterator
+	started bool
+	err     error
+}
+
+func (r *reader) newWalk(lower, upper []byte) (walk, error) {
+	if err := r.enter(); err != nil {
+		return walk{}, err
+	}
+	it, err := r.src.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err := r.settle(err); err != nil {
+		if it != nil {
+			_ = it.Close() // the store has failed
+		}
+		r.s.gate.leave()
+		return walk{}, err
+	}
+	return walk{r: r, it: it}, nil
+}
+
+// next gives the next record, valid until the next call.
+func (w *walk) next() (k, v []byte, ok bool) {
+	if w.err != nil || w.it == nil {
+		return nil, nil, false
+	}
+	if w.started {
+		ok = w.it.Next()
+	} else {
+		w.started = true
+		ok = w.it.First()
+	}
+	var err error
+	if ok {
+		v, err = w.it.ValueAndErr()
+	} else {
+		err = w.it.Error()
+	}
+	if w.err = w.r.settle(err); w.err != nil || !ok {
+		return nil, nil, false
+	}
+	return w.it.Key(), v, true
+}
+
+// fail ends the walk with an error of the decoder.
+func (w *walk) fail(err error) bool {
+	w.err = w.r.settle(err)
+	return false
+}
+
+// Err is what ended the walk early, or nil.
+func (w *walk) Err() error { return w.err }
+
+// Close gives the walk back. It repeats no error of Err.
+func (w *walk) Close() error {
+	if w.it == nil {
+		return nil
+	}
+	err := w.it.Close()
+	w.it = nil
+	w.r.s.gate.leave()
+	if w.err != nil {
+		return nil
+	}
+	return w.r.settle(err)
+}
+
+// Change is a record of the change index: what a command did to a key.
+type Change struct {
+	Time Timestamp
+	Seq  uint32
+	Kind ChangeKind
+	Rest []byte // valid until the next call of Next
+}
+
+// ChangeScan walks the changes of a group in the order of (Time, Seq). It must be closed.
+type ChangeScan struct {
+	walk
+	change Change
+}
+
+func (r *reader) Changes(group string, after Timestamp) (*ChangeScan, error) {
+	if err := checkNames(group, nil); err != nil {
+		return nil, err
+	}
+	// after is exclusive: from the largest key that it could have.
+	lower := appendChangeKey(nil, group, after, ^uint32(0))
+	lower = append(lower[:len(lower)-sentinelLen], 0, 0)
+	w, err := r.newWalk(lower, appendGroupEnd(nil, kindChange, group))
+	if err != nil {
+		return nil, err
+	}
+	return &ChangeScan{walk: w}, nil
+}
+
+// Next moves to the next change; false at the end and on an error, which Err gives.
+func (c *ChangeScan) Next() bool {
+	k, v, ok := c.next()
+	if !ok {
+		return false
+	}
+	_, t, seq, err := splitTimedKey(k, kindChange)
+	if err != nil {
+		return c.fail(err)
+	}
+	kind, rest, err := decodeChange(v)
+	if err != nil {
+		return c.fail(err)
+	}
+	c.change = Change{Time: t, Seq: seq, Kind: kind, Rest: rest}
+	return true
+}
+
+// Change is the change at hand.
+func (c *ChangeScan) Change() Change { return c.change }
+
+// GroupScan walks the acceptor records. It must be closed.
+type GroupScan struct {
+	walk
+	group  string
+	record []byte
+}
+
+func (r *reader) Groups(after string) (*GroupScan, error) {
+	lower := []byte{kindRecord, 0}
+	if after != "" {
+		lower = append(appendRecordKey(nil, after), 0)
+	}
+	w, err := r.newWalk(lower, []byte{kindRecord + 1, 0})
+	if err != nil {
+		return nil, err
+	}
+	return &GroupScan{walk: w}, nil
+}
+
+// Next moves to the next group; false at the end and on an error, which Err gives.
+func (g *GroupScan) Next() bool {
+	k, v, ok := g.next()
+	if !ok {
+		return false
+	}
+	name, _, err := cutGroup(k, kindRecord)
+	if err != nil {
+		return g.fail(err)
+	}
+	if !bytes.Equal([]byte(g.group), name) {
+		g.group = string(name)
+	}
+	g.record = v
+	return true
+}
+
+// Group is the name of the group at hand.
+func (g *GroupScan) Group() string { return g.group }
+
+// Record is its acceptor record, valid until the next call of Next.
+func (g *GroupScan) Record() []byte { return g.record }
