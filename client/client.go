@@ -28,7 +28,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -275,7 +274,7 @@ func (c *Client) dial(ctx context.Context, who *identity) (*rawConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.DialTimeout)
 	defer cancel()
 	defer context.AfterFunc(c.stop, cancel)()
-	rc, err := c.connect(ctx, who)
+	rc, err := connect(ctx, &c.opts, who)
 	if err != nil {
 		var e *Error
 		switch {
@@ -295,35 +294,6 @@ func (c *Client) dial(ctx context.Context, who *identity) (*rawConn, error) {
 	if closed {
 		rc.close()
 		return nil, errClosed()
-	}
-	return rc, nil
-}
-
-func (c *Client) connect(ctx context.Context, who *identity) (*rawConn, error) {
-	nc, err := (&net.Dialer{}).DialContext(ctx, c.opts.Network, c.opts.Address)
-	if err != nil {
-		return nil, err
-	}
-	if c.opts.TLS != nil {
-		conf := c.opts.TLS.Clone()
-		if conf.ServerName == "" && !conf.InsecureSkipVerify {
-			conf.ServerName, _, _ = net.SplitHostPort(c.opts.Address)
-		}
-		tc := tls.Client(nc, conf)
-		if err := tc.HandshakeContext(ctx); err != nil {
-			_ = nc.Close() // the handshake's error says more
-			return nil, fmt.Errorf("TLS: %w", err)
-		}
-		nc = tc
-	}
-	rc := &rawConn{nc: nc, r: wire.NewReader(nc, false), generation: who.generation}
-	if err := rc.greet(ctx, c.opts.ClientID, who); err != nil {
-		rc.close()
-		return nil, err
-	}
-	if rc.r.Buffered() > 0 {
-		rc.close()
-		return nil, protocolError("the server speaks unasked")
 	}
 	return rc, nil
 }

@@ -19,6 +19,7 @@ type rawConn struct {
 	nc         net.Conn
 	r          *wire.Reader
 	out        []byte
+	server     string // how it greeted
 	generation uint64 // of the identity it was told
 	broken     error  // set once; the stream can no longer be told apart
 	stateful   bool   // it differs from a new one: another principal, a transaction
@@ -62,7 +63,7 @@ func (rc *rawConn) greet(ctx context.Context, clientID string, who *identity) (e
 			err = errors.Join(context.Cause(ctx), err)
 		}
 	}()
-	if _, err := wire.Handshake(rc.nc, rc.r, clientID); err != nil {
+	if rc.server, err = wire.Handshake(rc.nc, rc.r, clientID); err != nil {
 		return err
 	}
 	var lines []string

@@ -39,6 +39,7 @@ const (
 // Frame is one line of a reply. Its slices are valid until the next call to Next.
 type Frame struct {
 	Kind Kind
+	Raw  []byte // the whole line without its end
 	Tag  []byte // the request id, nil when there is none
 	Text []byte // the line without id and line end
 	Size int64  // of a blob, in bytes
@@ -81,11 +82,9 @@ func (r *Reader) Next() (Frame, error) {
 	if err != nil {
 		return Frame{}, err
 	}
-	f := Frame{Kind: KindData, Text: line}
+	f := Frame{Kind: KindData, Raw: line, Text: line}
 	if r.tags {
-		if f.Tag, f.Text, err = cutTag(line); err != nil {
-			return Frame{}, err
-		}
+		f.Tag, f.Text = cutTag(line)
 	}
 	switch {
 	case len(f.Text) == 2 && f.Text[0] == 'O' && f.Text[1] == 'K':
@@ -217,17 +216,17 @@ func (r *Reader) fill() error {
 	return io.ErrNoProgress
 }
 
-// cutTag takes `[ID:x] ` off line. A line without one is returned whole.
-func cutTag(line []byte) (tag, text []byte, err error) {
+// cutTag takes `[ID:x] ` off line. A line that does not begin so is returned whole.
+func cutTag(line []byte) (tag, text []byte) {
 	if !bytes.HasPrefix(line, prefixTag) {
-		return nil, line, nil
+		return nil, line
 	}
 	rest := line[len(prefixTag):]
 	end := bytes.IndexByte(rest[:min(len(rest), TagLenMax+1)], ']')
 	if end < 0 || end+1 >= len(rest) || rest[end+1] != ' ' {
-		return nil, nil, fmt.Errorf("%w: malformed request id in a reply", ErrProtocol)
+		return nil, line
 	}
-	return rest[:end], rest[end+2:], nil
+	return rest[:end], rest[end+2:]
 }
 
 // parseSize reads a decimal without sign or leading blanks, at most 18 digits long.
