@@ -21,12 +21,14 @@ import (
 //	LOCK      locked while a store is open
 //	ballast   room held in reserve (space.go); probe, ATLAS.new: there for moments
 //	pebble/   the database
+//	caddy/    not the store's: what the process around the node keeps
 //
 // Sockets, lost+found and the names in the list below may stand beside them; anything else in a directory without ATLAS
 // means that it is somebody else's.
 const (
 	pebbleDirName = "pebble"
 	lockName      = "LOCK"
+	hostDirName   = "caddy" // what the process around the node keeps, such as certificates: made before the store is
 	dirMode       = 0o700
 	fileMode      = 0o600
 )
@@ -106,7 +108,7 @@ func checkUnclaimed(fs vfs.FS, dir string) error {
 	var foreign []string
 	for _, n := range names {
 		switch n {
-		case lockName, markerTemp, "lost+found":
+		case lockName, markerTemp, hostDirName, "lost+found":
 			continue
 		}
 		if fi, err := fs.Stat(fs.PathJoin(dir, n)); err == nil && fi.Mode()&os.ModeSocket != 0 {
