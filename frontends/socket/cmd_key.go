@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/atlas-edge/atlas/engine"
+)
+
+func (q *request) keyGet() error {
+	it, err := q.sess.Get(q.ctx, q.cmd.key)
+	if err != nil {
+		return q.absent(err, "NOT_FOUND")
+	}
+	if it.size > smallReplyMax {
+		err = q.largeText(it)
+	} else {
+		err = q.smallText(it)
+	}
+	return errors.Join(err, it.value.Close())
+}
+
+// absent answers for a key that is not there, with a line of its own.
+func (q *request) absent(err error, word string) error {
+	if !errors.Is(err, engine.ErrNotFound) {
+		return err
+	}
+	b := q.c.out.begin()
+	b = appendLine(b, q.tag, word)
+	q.end(appendOK(b, q.tag))
+	return nil
+}
+
+func (q *request) smallText(it item) error {
+	v, err := it.value.Bytes()
+	if err != nil {
+		return err
+	}
+	if !isText(v) {
+		return errBinary
+	}
+	b := q.c.out.begin()
+	if q.cmd.version {
+		b = appendCount(b, q.tag, "VERSION:", it.version)
+	}
+	b = append(b, q.tag...)
+	b = append(b, "VALUE:"...)
+	b = append(b, v...)
+	b = append(b, crlf...)
+	q.end(appendOK(b, q.tag))
+	return nil
+}
+
+// largeText reads the value twice, first to see that it is text, so that it is never in memory as a whole.
+func (q *request) largeText(it item) error {
+	var look textScan
+	if _, err := it.value.WriteTo(&look); err != nil {
+		return err
+	}
+	if !look.text() {
+		return errBinary
+	}
+	head := make([]byte, 0, 256+len(q.tag)*2)
+	if q.cmd.version {
+		head = appendCount(head, q.tag, "VERSION:", it.version)
+	}
+	head = append(append(head, q.tag...), "VALUE:"...)
+	return q.stream(head, it, appendOK(crlf[:len(crlf):len(crlf)], q.tag))
+}
+
+// stream sends a value of any size between whole lines of its own answer, with nothing of other answers in between.
+func (q *request) stream(head []byte, it item, tail []byte) error {
+	o := &q.c.out
+	if err := o.claim(head); err != nil {
+		return nil // the connection is lost, and with it whoever waits for an answer
+	}
+	n, err := it.value.WriteTo(o)
+	if err == nil && n != it.size {
+		err = fmt.Errorf("value of %d bytes ended after %d", it.size, n)
+	}
+	if err == nil {
+		err = o.write(tail)
+	}
+	// After the head nothing but the value can be sent, so that an error here can only end the connection.
+	o.release(err)
+	return nil
+}
+
+func (q *request) blobGet() error {
+	it, err := q.sess.Get(q.ctx, q.cmd.key)
+	if err != nil {
+		return q.absent(err, "EMPTY")
+	}
+	return errors.Join(q.blob(it), it.value.Close())
+}
+
+func (q *request) blob(it item) error {
+	if it.size > smallReplyMax {
+		head := make([]byte, 0, 256+len(q.tag)*2)
+		if q.cmd.version {
+			head = appendCount(head, q.tag, "VERSION:", it.version)
+		}
+		return q.stream(appendBlobHead(head, q.tag, it.size), it, appendOK(nil, q.tag))
+	}
+	v, err := it.value.Bytes()
+	if err != nil {
+		return err
+	}
+	b := q.c.out.begin()
+	if q.cmd.version {
+		b = appendCount(b, q.tag, "VERSION:", it.version)
+	}
+	b = appendBlobHead(b, q.tag, int64(len(v)))
+	b = append(b, v...)
+	q.end(appendOK(b, q.tag))
+	return nil
+}
+
+func appendBlobHead(b, tag []byte, size int64) []byte {
+	b = append(b, tag...)
+	b = append(b, "BLOB "...)
+	b = strconv.AppendInt(b, size, 10)
+	return append(b, crlf...)
+}
+
+func (q *request) keyPut(value []byte) error {
+	r := engine.PutRequest{
+		Key: q.cmd.key, Value: value, IfAbsent: q.cmd.ifAbsent,
+		TTL: q.cmd.ttl, WormTTL: q.cmd.wormTTL, WormUntil: q.cmd.wormUntil, Principal: string(q.cmd.name),
+	}
+	if q.cmd.hasVersion {
+		r.IfVersion = &q.cmd.ifVersion
+	}
+	version, err := q.sess.Put(q.ctx, r)
+	if err != nil {
+		return err
+	}
+	q.written(version)
+	return nil
+}
+
+func (q *request) keyDel() error {
+	r := engine.DeleteRequest{Key: q.cmd.key}
+	if q.cmd.hasVersion {
+		r.IfVersion = &q.cmd.ifVersion
+	}
+	version, err := q.sess.Delete(q.ctx, r)
+	if err != nil {
+		return err
+	}
+	q.written(version)
+	return nil
+}
+
+// written answers a write: with its version if the command's form asks for it and there is one, which inside a
+// transaction there is not.
+func (q *request) written(version uint64) {
+	b := q.c.out.begin()
+	if q.cmd.version && version != 0 {
+		b = appendCount(b, q.tag, "VERSION:", version)
+	}
+	q.end(appendOK(b, q.tag))
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package socket
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/atlas-edge/atlas/engine"
+)
+
+// watching is a running watch of a connection.
+type watching struct {
+	w      watch
+	cancel context.CancelFunc
+	asked  atomic.Bool   // by UNWATCH, QUIT or the end of the client's sending: it ends with OK
+	done   chan struct{} // closed after its last line was handed over
+}
+
+// stop ends the watch as its client asked, and waits until its last line was handed over.
+func (w *watching) stop() {
+	w.asked.Store(true)
+	w.cancel()
+	<-w.done
+}
+
+// startWatch begins a watch before the connection's next command is read, and lets it run aside.
+func (c *conn) startWatch(q *request, id []byte) error {
+	if len(c.watches) >= WatchesMax {
+		return engine.Errorf(engine.ClassTooLarge, "connection has %d watches, the limit", len(c.watches))
+	}
+	r := engine.WatchRequest{Prefix: q.cmd.key}
+	if q.cmd.hasVersion {
+		r.From = &q.cmd.ifVersion
+	}
+	w, err := q.sess.Watch(q.ctx, r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(q.ctx)
+	q.ctx = ctx
+	q.watch = &watching{w: w, cancel: cancel, done: make(chan struct{})}
+	if c.watches == nil {
+		c.watches = make(map[string]*watching)
+	}
+	c.watches[string(id)] = q.watch
+	return nil
+}
+
+// runWatch sends events until the watch ends. Those that are there already go out together.
+func (q *request) runWatch() error {
+	w := q.watch
+	defer close(w.done)
+	defer w.cancel()
+	err := q.events(w)
+	if closing := w.w.Close(); err == nil {
+		err = closing
+	}
+	switch {
+	case w.asked.Load():
+		q.ok()
+		return nil
+	case q.c.srv.draining.Load() || errors.Is(err, context.Canceled):
+		return engine.Errorf(engine.ClassUnavailable, "the server is stopping")
+	}
+	return err
+}
+
+func (q *request) events(w *watching) error {
+	o := &q.c.out
+	ctx := q.ctx
+	for q.ctx.Err() == nil {
+		ev, err := w.w.Next(ctx)
+		if err != nil {
+			if ctx == q.ctx {
+				return err
+			}
+			// There was no more at once. If it was something else, Next says it again.
+			o.flush()
+			ctx = q.ctx
+			continue
+		}
+		b := o.begin()
+		b = append(b, q.tag...)
+		b = append(b, "EVENT PUT "...)
+		if ev.Kind == engine.EventDelete {
+			copy(b[len(b)-len("PUT "):], "DEL ")
+		}
+		b = strconv.AppendUint(b, ev.Version, 10)
+		b = append(b, ' ')
+		b = appendKey(b, ev.Key)
+		q.end(append(b, crlf...))
+		ctx = q.c.srv.over
+	}
+	return q.ctx.Err()
+}
+
+// unwatch ends a watch by the id in the command, or by the command's own id: then the watch's last line answers both.
+func (q *request) unwatch() error {
+	id := q.cmd.name
+	own := len(id) == 0
+	if own {
+		if len(q.tag) == 0 {
+			return usageError("UNWATCH <id>, or [ID:<id>] UNWATCH")
+		}
+		id = q.tag[len(idOpen) : len(q.tag)-len("] ")]
+	}
+	w := q.c.watches[string(id)]
+	if w == nil || w.ended() {
+		return engine.Errorf(engine.ClassNotFound, "no watch has the id %s", show(id))
+	}
+	w.stop()
+	delete(q.c.watches, string(id))
+	if !own {
+		q.ok()
+	}
+	return nil
+}
+
+// ended says whether the watch has sent its last line.
+func (w *watching) ended() bool {
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// dropEnded forgets watches that ended by themselves. The map belongs to the reading goroutine.
+func (c *conn) dropEnded() {
+	for id, w := range c.watches {
+		if w.ended() {
+			delete(c.watches, id)
+		}
+	}
+}

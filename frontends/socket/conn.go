@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package socket
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/atlas-edge/atlas/engine"
+)
+
+// conn is one client. Its goroutine reads commands and runs those without a request id, and those with one that are over at
+// once; the others run on workers. What belongs to the reading goroutine has no lock.
+type conn struct {
+	srv *Server
+	m   *metrics
+	nc  net.Conn
+	rd  frameReader
+	out outbox
+
+	peer   peerCredentials
+	source string
+	opened time.Time
+
+	sess    session
+	req     request // of untagged commands, and of tagged ones that run at once
+	tagBuf  []byte
+	watches map[string]*watching
+
+	// slots has an element for each tagged command that runs aside; jobs waits for them.
+	slots chan struct{}
+	jobs  sync.WaitGroup
+
+	// cancel stops what runs for the connection.
+	cancel context.CancelFunc
+	// ready: the handshake is over. ending: why the reading goroutine is to stop. active: since when nothing runs, for the
+	// idle timeout; 0 while something does, or when there is none.
+	ready  atomic.Bool
+	ending atomic.Uint32
+	active atomic.Int64
+}
+
+// Why a connection ends before its client ends it.
+const (
+	endNone      uint32 = iota
+	endDrain            // the server stops
+	endHandshake        // took too long, or was wrong
+	endSlowFrame        // a frame took too long
+	endIdle             // nothing happened for too long
+	endFatal            // a tagged command ended it; its line is written
+)
+
+// end asks the reading goroutine to stop; the first reason counts.
+func (c *conn) end(why uint32) {
+	if c.ending.CompareAndSwap(endNone, why) {
+		if err := c.nc.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			c.cut("read deadline cannot be set")
+		}
+	}
+}
+
+// cut closes the connection at once, whatever runs.
+func (c *conn) cut(why string) {
+	c.m.cuts.Inc()
+	c.srv.opts.Logger.Debug("connection cut", "remote", c.source, "reason", why)
+	c.abort()
+}
+
+// abort closes the connection under everything that uses it.
+func (c *conn) abort() {
+	c.cancel()
+	if err := c.nc.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		c.srv.opts.Logger.Debug("closing a connection", "error", err)
+	}
+}
+
+var errQuit = errors.New("client quits")
+
+// serve runs the connection until its end.
+func (c *conn) serve() {
+	err := c.handshake()
+	if err == nil {
+		err = c.commands()
+	}
+	c.finish(err)
+}
+
+const (
+	welcome = "WELCOME 1.0 Chronalys/1.0"
+	ready   = "READY"
+)
+
+var (
+	// errHandshake is the whole of what a client is told that does not begin as the protocol says.
+	errHandshake = &fatalError{"invalid handshake"}
+	errLine      = &fatalError{"command exceeded maximum length"}
+)
+
+// handshake greets the client and reads its HELLO.
+func (c *conn) handshake() error {
+	b := c.out.begin()
+	c.out.end(appendLine(b, nil, welcome))
+	for {
+		line, err := c.rd.line(HandshakeLineMax)
+		switch {
+		case errors.Is(err, errLineTooLong):
+			return errHandshake
+		case err != nil:
+			return err
+		}
+		w := cursor{line}
+		if w.done() {
+			continue // an empty line
+		}
+		hello, version, id := w.next(), w.next(), w.next()
+		if !isWord(hello, "HELLO") || string(version) != "1.0" || id == nil || !isPrintable(id) || !w.done() {
+			return errHandshake
+		}
+		break
+	}
+	c.sess = c.srv.backend.NewSession(engine.SessionOptions{
+		Trusted: c.peer.trusted(), Frontend: Name, Remote: c.source,
+	})
+	c.req.sess = c.sess
+	c.idle()
+	c.ready.Store(true)
+	b = c.out.begin()
+	c.out.end(appendLine(b, nil, ready))
+	return nil
+}
+
+// idle notes that nothing runs, if somebody wants to know.
+func (c *conn) idle() {
+	if c.srv.opts.IdleTimeout > 0 {
+		c.active.Store(time.Now().UnixNano())
+	}
+}
+
+// commands reads and runs commands until the client or the server ends it.
+func (c *conn) commands() error {
+	for {
+		line, err := c.rd.line(LineMax)
+		switch {
+		case errors.Is(err, errNoMemory):
+			err = c.refuseLine()
+		case errors.Is(err, errLineTooLong):
+			return errLine
+		case err == nil:
+			if c.ending.Load() != endNone {
+				return os.ErrDeadlineExceeded
+			}
+			c.active.Store(0)
+			err = c.command(line)
+			c.idle()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// command runs one line. An error ends the connection.
+func (c *conn) command(line []byte) error {
+	id, rest, err := splitID(line)
+	if err != nil {
+		return err
+	}
+	if id == nil {
+		if w := (cursor{rest}); w.done() {
+			return nil // an empty line
+		}
+	}
+	q := c.begin(id)
+	err = parse(rest, &q.cmd)
+	if err == nil && q.cmd.verb == verbBlobSet {
+		return c.upload(id, rest)
+	}
+	if fatal, ok := errors.AsType[*fatalError](err); ok {
+		return fatal
+	}
+	if err == nil && id != nil {
+		err = c.mayRunTagged(q, id)
+	}
+	switch {
+	case err != nil:
+		return q.finish(err)
+	case q.cmd.verb == verbQuit:
+		return errQuit
+	case id == nil && q.cmd.verb == verbWatch:
+		return q.finish(usageError(watchUsage))
+	case id != nil && !runsAtOnce(q.cmd.verb):
+		return c.runAside(id, rest)
+	}
+	return q.run()
+}
+
+// begin prepares the connection's own request for a command.
+func (c *conn) begin(id []byte) *request {
+	q := &c.req
+	q.began = time.Now()
+	q.tag = nil
+	if id != nil {
+		c.tagBuf = append(append(append(c.tagBuf[:0], idOpen...), id...), "] "...)
+		q.tag = c.tagBuf
+	}
+	return q
+}
+
+// mayRunTagged refuses what a request id cannot have.
+func (c *conn) mayRunTagged(q *request, id []byte) error {
+	switch v := q.cmd.verb; {
+	case v == verbBegin || v == verbCommit || v == verbRollback:
+		return invalid("a transaction is a matter of the connection: its commands take no request id")
+	case v == verbUnwatch || v == verbQuit:
+		return nil
+	case c.sess.InTxn():
+		return invalid("a transaction is open on this connection: its commands take no request id")
+	}
+	if len(c.watches) == 0 {
+		return nil
+	}
+	if w := c.watches[string(id)]; w != nil && !w.ended() {
+		return invalid("request id %s belongs to a running WATCH", show(id))
+	}
+	return nil
+}
+
+// runsAtOnce says whether a tagged command is run by the reading goroutine: what changes the session must be over before
+// the next command is read, and what is short costs less here than handing it over.
+func runsAtOnce(v verb) bool {
+	switch v {
+	case verbKeyGet, verbWhoAmI, verbAssume, verbAuth, verbConsistency, verbUnwatch, verbHelp, verbQuit, verbElsewhere,
+		verbNodeInfo, verbNodeList:
+		return true
+	}
+	return false
+}
+
+// runAside hands a tagged command to a worker, waiting while TaggedMax run.
+func (c *conn) runAside(id, rest []byte) error {
+	c.takeSlot()
+	q := c.aside()
+	if charged, ok := c.rd.detach(rest); ok {
+		q.line, q.charged = rest, charged
+	} else {
+		if len(rest) > bufferSize && !c.srv.budget.take(int64(len(rest))) {
+			return c.refuseAside(q, errFrames)
+		}
+		if len(rest) > bufferSize {
+			q.charged = int64(len(rest))
+		}
+		q.line = append(q.line[:0], rest...)
+	}
+	if err := parse(q.line, &q.cmd); err != nil {
+		return c.refuseAside(q, err) // it parsed before
+	}
+	if q.cmd.verb == verbWatch {
+		c.dropEnded()
+		if err := c.startWatch(q, id); err != nil {
+			return c.refuseAside(q, err)
+		}
+	}
+	c.srv.workers.run(q)
+	return nil
+}
+
+// takeSlot waits until fewer than TaggedMax tagged commands run.
+func (c *conn) takeSlot() {
+	select {
+	case c.slots <- struct{}{}:
+	default:
+		c.out.flush()
+		c.slots <- struct{}{} // each that runs ends with its connection at the latest, and makes room
+	}
+	c.jobs.Add(1)
+}
+
+// aside is a request of its own with the tag, the time and the session of the one at hand.
+func (c *conn) aside() *request {
+	q := c.srv.requests()
+	q.c, q.ctx, q.sess, q.began = c, c.req.ctx, c.sess.Fork(), c.req.began
+	q.tag = append(q.tag[:0], c.req.tag...)
+	return q
+}
+
+// refuseAside answers a request that is not handed to a worker after all.
+func (c *conn) refuseAside(q *request, err error) error {
+	err = q.finish(err)
+	if closing := q.sess.Close(); closing != nil {
+		c.srv.opts.Logger.Debug("closing a tagged command's session", "error", closing)
+	}
+	c.srv.budget.give(q.charged)
+	c.srv.recycle(q)
+	<-c.slots
+	c.jobs.Done()
+	return err
+}
+
+// errFrames refuses a frame for want of memory.
+var errFrames = engine.Errorf(engine.ClassUnavailable, "the server's memory for large frames is in use, try again later")
+
+// refusal is errFrames, or says that the frame can never fit.
+func (c *conn) refusal(size int64) error {
+	if size > c.srv.budget.max {
+		return engine.Errorf(engine.ClassTooLarge, "frame exceeds the server's memory for large frames, %d bytes", c.srv.budget.max)
+	}
+	return errFrames
+}
+
+// refuseLine answers a line for which there is no memory, and skips it.
+func (c *conn) refuseLine() error {
+	head := c.rd.head()
+	size := int64(len(head)) * frameGrowth
+	id, rest, err := splitID(head)
+	if err != nil {
+		return err
+	}
+	q := c.begin(id)
+	if parse(rest[:min(len(rest), bufferSize)], &q.cmd) != nil {
+		q.cmd.verb = verbInvalid
+	}
+	if err := c.rd.skipLine(LineMax); err != nil {
+		if errors.Is(err, errLineTooLong) {
+			return errLine
+		}
+		return err
+	}
+	return q.finish(c.refusal(size))
+}
+
+// upload reads the payload of KEY BLOB SET and runs the command. A refusal that the line alone decides is answered before
+// its payload is skipped, so that a client that listens need not send it all in vain.
+func (c *conn) upload(id, rest []byte) error {
+	q := &c.req
+	n, refused := q.cmd.length, q.cmd.refused
+	if refused == nil && id != nil {
+		refused = c.mayRunTagged(q, id)
+	}
+	if refused == nil && len(rest) > bufferSize {
+		refused = invalid("line of %d bytes is too long for an upload", len(rest))
+	}
+	if refused != nil {
+		if err := q.finish(refused); err != nil {
+			return err
+		}
+		return c.rd.skip(n, 0)
+	}
+	line := c.srv.bufs.get()
+	defer c.srv.bufs.put(line)
+	header := line.b[:copy(line.b, rest)] // the payload overwrites the line
+	payload, charged, err := c.rd.payload(int(n))
+	if err == nil {
+		err = parse(header, &q.cmd)
+	}
+	switch {
+	case errors.Is(err, errNoMemory):
+		return q.finish(c.refusal(n))
+	case err != nil:
+		c.srv.budget.give(charged)
+		return err
+	case id == nil:
+		q.payload = payload
+		err := q.run()
+		q.payload = nil
+		c.srv.budget.give(charged)
+		return err
+	}
+	c.takeSlot()
+	q = c.aside()
+	q.line = append(q.line[:0], header...)
+	if q.payload, q.charged = payload, charged; charged == 0 {
+		q.body = append(q.body[:0], payload...)
+		q.payload = q.body
+	}
+	if err := parse(q.line, &q.cmd); err != nil {
+		return c.refuseAside(q, err) // it parsed before
+	}
+	c.srv.workers.run(q)
+	return nil
+}
+
+// finish ends the connection: what runs gets to its end if the client can still be told, then all is closed.
+func (c *conn) finish(err error) {
+	fatal, isFatal := errors.AsType[*fatalError](err)
+	why := c.ending.Load()
+	switch {
+	case isFatal:
+	case errors.Is(err, errQuit), errors.Is(err, io.EOF):
+	case errors.Is(err, os.ErrDeadlineExceeded) && why == endHandshake:
+		fatal = errHandshake
+	case errors.Is(err, os.ErrDeadlineExceeded) && why == endSlowFrame:
+		fatal = &fatalError{"unavailable: command was not complete in time"}
+	case errors.Is(err, os.ErrDeadlineExceeded) && why == endIdle:
+		fatal = &fatalError{"unavailable: connection was idle for too long"}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+	default:
+		c.cancel() // the connection is lost
+	}
+	for _, w := range c.watches {
+		if why != endDrain {
+			w.asked.Store(true)
+		}
+		w.cancel()
+	}
+	c.jobs.Wait()
+	if fatal != nil {
+		c.m.fatal.Inc()
+		b := c.out.begin()
+		c.out.end(appendError(b, nil, fatal))
+	}
+	if errors.Is(err, errQuit) {
+		b := c.out.begin()
+		c.out.end(appendOK(b, c.req.tag))
+	}
+	c.out.flush()
+	if fatal != nil || why == endFatal {
+		c.linger()
+	}
+	if c.sess != nil {
+		if err := c.sess.Close(); err != nil {
+			c.srv.opts.Logger.Debug("closing a session", "error", err)
+		}
+	}
+	c.rd.release()
+	c.abort()
+}
+
+// linger closes the writing side and reads on for a while, so that the client can read why it is cut: closing with unread
+// input would reset the connection, and the last line with it.
+func (c *conn) linger() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || c.nc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	scratch := c.srv.bufs.get()
+	defer c.srv.bufs.put(scratch)
+	for {
+		if _, err := c.nc.Read(scratch.b); err != nil {
+			return
+		}
+	}
+}
