@@ -14,7 +14,7 @@ import (
 var (
 	// ErrNotOwner: Propose was called without a won ballot. Nothing was proposed.
 	ErrNotOwner = errors.New("not the owner")
-	// ErrBusy: Propose found the bounds on what is not committed reached (UncommittedEntriesMax, UncommittedBytesMax). Nothing was proposed.
+	// ErrBusy: Propose found the bounds on what is not committed reached (Tuning.UncommittedEntries, UncommittedBytes). Nothing was proposed.
 	// Take the Ready, or wait for peers, and try again.
 	ErrBusy = errors.New("too much is not committed yet")
 	// ErrInvalid: the input was refused and changed nothing. From Step it is the sender's fault.
@@ -46,6 +46,8 @@ type Options struct {
 	Tail []Entry
 	// Log reads the log, for peers that lag. Only a sole voter needs none.
 	Log Log
+	// Tuning bounds memory and sets delays; nil for DefaultTuning. The core keeps the pointer, which many may share.
+	Tuning *Tuning
 }
 
 // State is how far the own ballot has come: see the diagram in the package comment.
@@ -118,6 +120,7 @@ type Core struct {
 	cfg     uint64
 	quorums *quorum.Config
 	log     Log
+	tuning  *Tuning
 	sole    bool
 	err     error // once set, the core does nothing more
 
@@ -175,8 +178,15 @@ func New(o Options) (*Core, error) {
 			return nil, fmt.Errorf("%w: record has ballot %s of another configuration than %d", ErrInvalid, b, o.Cfg)
 		}
 	}
+	tuning := &defaultTuning
+	if o.Tuning != nil {
+		tuning = o.Tuning
+		if err := tuning.validate(); err != nil {
+			return nil, fmt.Errorf("%w: tuning: %w", ErrInvalid, err)
+		}
+	}
 	c := &Core{
-		self: o.Self, cfg: o.Cfg, quorums: o.Quorums, log: o.Log, sole: sole,
+		self: o.Self, cfg: o.Cfg, quorums: o.Quorums, log: o.Log, tuning: tuning, sole: sole,
 		rec: o.Record, applied: o.Record.Applied, unstable: o.Record.Last + 1,
 	}
 	if c.rec.First == 0 {
@@ -237,10 +247,10 @@ func (c *Core) Step(m Message) error {
 	return c.stepProposer(&m)
 }
 
-// Tick brings the time, at least every FlushAfter for a core with NeedsTick: it sends again what was not answered in
-// RetryAfter, and commits that found no message to ride on. A time that runs back is ignored.
+// Tick brings the time, at least every Tuning.FlushAfter for a core with NeedsTick: it sends again what was not
+// answered in Tuning.RetryAfter, and commits that found no message to ride on. A time that runs back is ignored.
 func (c *Core) Tick(now Timestamp) {
-	c.clock = max(c.clock, now)
+	c.clock = max(c.clock, min(now, TimeMax))
 	if c.err == nil && c.p != nil {
 		c.p.tick(c)
 	}
@@ -370,7 +380,7 @@ func (c *Core) advanceSole() {
 	rest := copy(c.tail, c.tail[n:])
 	clear(c.tail[rest:])
 	c.tail = c.tail[:rest]
-	if cap(c.tail) > RetainedEntriesMax {
+	if cap(c.tail) > c.tuning.RetainedEntries {
 		c.tail = append(c.room[:0], c.tail...)
 	}
 	if c.state == Won {
@@ -394,7 +404,7 @@ func (c *Core) release() {
 	}
 	n := 0
 	for n < len(c.tail) && c.tail[n].Slot <= c.rec.Applied &&
-		(c.tail[n].Slot <= needed || len(c.tail)-n > RetainedEntriesMax || c.tailBytes > RetainedBytesMax) {
+		(c.tail[n].Slot <= needed || len(c.tail)-n > c.tuning.RetainedEntries || c.tailBytes > c.tuning.RetainedBytes) {
 		c.tailBytes -= len(c.tail[n].Payload)
 		n++
 	}

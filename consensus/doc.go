@@ -49,7 +49,7 @@
 //     the outcome is unknown, and must be reported so.
 //  8. Give Step only messages that were authenticated as coming from From, and treat every error that is not ErrInvalid, from
 //     any method, as the end of this node's work: stop, and say why. Look at Err after each Ready.
-//  9. Call Tick at least every FlushAfter while NeedsTick. A time that runs back is harmless; one that stands still delays.
+//  9. Call Tick at least every Tuning.FlushAfter while NeedsTick. A time that runs back is harmless; one that stands still delays.
 //  10. Call Advance once for each Ready, when its writes, sends and applies are done, before asking for the next. Step,
 //     Propose, Campaign and Tick may come in between. Ready's slices and Record are the core's; only messages outlive Advance.
 //  11. Answer the owner's questions about old slots: the Log given to New has every entry that Entries said to write, from
@@ -61,5 +61,5 @@
 //
 // A core without peers is one allocation of about 600 bytes; one with peers adds a few hundred bytes a voter while it owns a
 // ballot. There are no timers: an idle core can be dropped and made again from its Record. Memory is bounded by what is not
-// committed (UncommittedBytesMax), what is kept for lagging peers (RetainedBytesMax), and the messages under way.
+// committed (Tuning.UncommittedBytes), what is kept for lagging peers (RetainedBytes), and the messages under way.
 package consensus

@@ -2,6 +2,12 @@
 
 package consensus
 
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
 // Limits. What comes from another node or from the disk is held against them before anything is allocated for it.
 const (
 	// RoundMax bounds the round of a ballot.
@@ -18,24 +24,71 @@ const (
 	PayloadLenMax = 256 << 20
 	// EntriesPerMessageMax bounds the entries of one message: what two owners may leave unchosen.
 	EntriesPerMessageMax = 2 * UncommittedEntriesMax
-	// UncommittedEntriesMax and UncommittedBytesMax bound the entries that an owner has proposed and not yet seen committed;
-	// Propose refuses more with ErrBusy. One payload may pass the bound in bytes.
+	// UncommittedEntriesMax bounds Tuning.UncommittedEntries.
 	UncommittedEntriesMax = 1 << 16
-	UncommittedBytesMax   = 64 << 20
-	// MessageBytesMax is the payload after which an Accept, Learn or FetchReply is cut, in bytes. One entry may pass it.
-	MessageBytesMax = 1 << 20
-	// InflightMessagesMax bounds the Accepts to one peer that are not acknowledged.
-	InflightMessagesMax = 64
-	// RetainedEntriesMax and RetainedBytesMax bound the log in memory of which all is applied, and which an owner keeps for
-	// peers that lag; further back it reads the disk.
-	RetainedEntriesMax = 1 << 10
-	RetainedBytesMax   = 4 << 20
 )
 
-// Delays, in nanoseconds of the time that Tick brings.
-const (
-	// FlushAfter is how long a commit waits for a message to ride on before it gets one of its own.
-	FlushAfter Timestamp = 40e6
-	// RetryAfter is how long an answer may take before the question is sent again.
-	RetryAfter Timestamp = 300e6
-)
+// Tuning is what a Core may hold and how long it waits. Safety does not rest on it, and the nodes of a group need not agree.
+type Tuning struct {
+	// UncommittedEntries and UncommittedBytes of payload are what an owner may have proposed and not yet seen committed;
+	// Propose refuses more with ErrBusy. One payload may pass the bound in bytes. Between 1 and UncommittedEntriesMax, and at
+	// least 1; default 65,536 and 64 MiB. Small: a long way to a quorum bounds the rate of writes. Large: memory, here and at
+	// every peer, and long recovery messages.
+	UncommittedEntries int
+	UncommittedBytes   int
+	// MessageBytes is the payload after which an Accept, Learn or FetchReply is cut; one entry may pass it. At least 1; default
+	// 1 MiB. Small: many messages. Large: one group holds up the others that share a stream.
+	MessageBytes int
+	// InflightMessages is how many Accepts to one peer may wait for their answer. At least 1; default 64. Small: a long way to
+	// a peer bounds the rate at which it follows. Large: more is sent again after a loss.
+	InflightMessages int
+	// RetainedEntries and RetainedBytes are the applied end of the log that an owner keeps in memory for peers that lag;
+	// further back it reads the disk. At least 0; default 1,024 and 4 MiB.
+	RetainedEntries int
+	RetainedBytes   int
+	// FlushAfter is how long a commit waits for a message to ride on before it gets one of its own, and RetryAfter how long an
+	// answer may take before the question is sent again, in nanoseconds of the time that Tick brings. At least 1; default
+	// 40 ms and 300 ms. RetryAfter should be above the round trip to the farthest voter: below it, everything is sent twice.
+	FlushAfter Timestamp
+	RetryAfter Timestamp
+}
+
+// DefaultTuning is what a Core without Options.Tuning has.
+func DefaultTuning() Tuning { return defaultTuning }
+
+// defaultTuning is only read: a million cores share it.
+var defaultTuning = Tuning{
+	UncommittedEntries: UncommittedEntriesMax, UncommittedBytes: 64 << 20,
+	MessageBytes: 1 << 20, InflightMessages: 64,
+	RetainedEntries: 1 << 10, RetainedBytes: 4 << 20,
+	FlushAfter: 40e6, RetryAfter: 300e6,
+}
+
+// validate reports every field that is out of its bounds.
+func (t *Tuning) validate() error {
+	var errs []error
+	for _, f := range [...]struct {
+		name           string
+		have, min, max int
+	}{
+		{"UncommittedEntries", t.UncommittedEntries, 1, UncommittedEntriesMax},
+		{"UncommittedBytes", t.UncommittedBytes, 1, math.MaxInt},
+		{"MessageBytes", t.MessageBytes, 1, math.MaxInt},
+		{"InflightMessages", t.InflightMessages, 1, math.MaxInt},
+		{"RetainedEntries", t.RetainedEntries, 0, math.MaxInt},
+		{"RetainedBytes", t.RetainedBytes, 0, math.MaxInt},
+	} {
+		if f.have < f.min || f.have > f.max {
+			errs = append(errs, fmt.Errorf("%s is %d, not between %d and %d", f.name, f.have, f.min, f.max))
+		}
+	}
+	for _, f := range [...]struct {
+		name string
+		have Timestamp
+	}{{"FlushAfter", t.FlushAfter}, {"RetryAfter", t.RetryAfter}} {
+		if f.have < 1 || f.have > TimeMax {
+			errs = append(errs, fmt.Errorf("%s is %d ns, not between 1 and %d", f.name, f.have, TimeMax))
+		}
+	}
+	return errors.Join(errs...)
+}

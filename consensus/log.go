@@ -96,22 +96,29 @@ func (c *Core) keeps(lo Slot) bool {
 	return lo >= c.rec.First && (known || lo > c.rec.First)
 }
 
-// read returns slots from lo on, at most to hi, about MessageBytesMax of them, and the chain of the slot before. Requires:
+// read returns slots from lo on, at most to hi, about Tuning.MessageBytes of them, and the chain of the slot before. Requires:
 // keeps(lo), lo <= hi <= Last.
 func (c *Core) read(lo, hi Slot) (before uint64, entries []Entry, err error) {
-	before, known := c.chainAt(lo - 1)
-	if !known {
-		prev, err := c.readLog(lo-1, lo-1)
-		if err != nil {
-			return 0, nil, err
-		}
-		before = prev[0].Chain
+	if before, err = c.chainBefore(lo); err != nil {
+		return 0, nil, err
 	}
 	if first := c.tailFirst(); lo < first {
 		entries, err = c.readLog(lo, min(hi, first-1))
 		return before, entries, err
 	}
-	return before, cut(c.slots(lo, hi), MessageBytesMax), nil
+	return before, cut(c.slots(lo, hi), c.tuning.MessageBytes), nil
+}
+
+// chainBefore is the chain of the slot before lo. Requires: keeps(lo).
+func (c *Core) chainBefore(lo Slot) (uint64, error) {
+	if have, known := c.chainAt(lo - 1); known {
+		return have, nil
+	}
+	entries, err := c.readLog(lo-1, lo-1)
+	if err != nil {
+		return 0, err
+	}
+	return entries[0].Chain, nil
 }
 
 // readLog reads entries that are no longer in memory. Whatever is wrong with them stops the core.
@@ -119,7 +126,7 @@ func (c *Core) readLog(lo, hi Slot) ([]Entry, error) {
 	if lo < c.rec.First {
 		return nil, c.fail("slot %d is wanted of a log that is kept from %d", lo, c.rec.First)
 	}
-	entries, err := c.log.Entries(lo, hi, MessageBytesMax)
+	entries, err := c.log.Entries(lo, hi, c.tuning.MessageBytes)
 	if err != nil {
 		c.err = fmt.Errorf("read slots %d..%d: %w", lo, hi, err)
 		return nil, c.err

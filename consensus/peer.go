@@ -36,8 +36,9 @@ type peer struct {
 	ends   []Slot // of the Accepts on the way, rising
 	nacked Slot   // streaming: began again from here because of a Nack, and no progress since; learning: asked for by a Nack
 
-	waiting     bool // learning: a Learn is out
-	sentAt      Timestamp
+	waiting     bool      // learning: a Learn is out
+	since       Timestamp // when the oldest unanswered question was asked, or the last was answered if that is later
+	sentAt      Timestamp // anything
 	commitSent  Slot
 	commitKnown Slot // by the peer
 	flush       bool
@@ -56,12 +57,12 @@ func (pr *peer) begin(c *Core, promised bool) {
 	}
 }
 
-func (pr *peer) onAccepted(upTo, commit Slot) {
+func (pr *peer) onAccepted(c *Core, upTo, commit Slot) {
 	pr.commitKnown = max(pr.commitKnown, commit)
 	if pr.acked && upTo <= pr.match {
 		return
 	}
-	pr.acked, pr.match, pr.nacked = true, upTo, 0
+	pr.acked, pr.match, pr.nacked, pr.since = true, upTo, 0, c.clock
 	n := 0
 	for n < len(pr.ends) && pr.ends[n] <= upTo {
 		n++
@@ -106,12 +107,12 @@ func (pr *peer) onNack(c *Core, m *Message) {
 // toSync chooses between an AcceptSync and, for a peer that lacks more than is in memory, a Learn before it.
 func (pr *peer) toSync(c *Core) {
 	switch {
+	case !c.keeps(pr.base + 1):
+		pr.mode = lost
 	case pr.base+1 >= c.tailFirst():
 		pr.mode = syncing
-	case c.keeps(pr.base + 1):
-		pr.mode = learning
 	default:
-		pr.mode = lost
+		pr.mode = learning
 	}
 }
 
@@ -122,7 +123,7 @@ func (pr *peer) wantsSend(c *Core) bool {
 	case learning:
 		return !pr.waiting
 	case streaming:
-		return pr.next <= c.rec.Last && len(pr.ends) < InflightMessagesMax || pr.flush
+		return pr.next <= c.rec.Last && len(pr.ends) < c.tuning.InflightMessages || pr.flush
 	}
 	return false
 }
@@ -152,15 +153,18 @@ func (pr *peer) put(c *Core, m Message) {
 
 // sendSync sends the log from base on, at least to where the recovered log ended: an acceptor takes that whole or not at all.
 func (pr *peer) sendSync(c *Core) {
-	before, _ := c.chainAt(pr.base)
+	before, err := c.chainBefore(pr.base + 1)
+	if err != nil {
+		return // kept in c.err
+	}
 	entries := c.slots(pr.base+1, c.rec.Last)
 	if whole := c.recovered; pr.base < whole {
-		entries = append(entries[:whole-pr.base:whole-pr.base], cut(entries[whole-pr.base:], MessageBytesMax)...)
+		entries = append(entries[:whole-pr.base:whole-pr.base], cut(entries[whole-pr.base:], c.tuning.MessageBytes)...)
 	} else {
-		entries = cut(entries, MessageBytesMax)
+		entries = cut(entries, c.tuning.MessageBytes)
 	}
 	pr.put(c, Message{Type: AcceptSync, Slot: pr.base, Chain: before, Entries: entries})
-	pr.mode, pr.next, pr.ends = streaming, pr.base+Slot(len(entries))+1, nil
+	pr.mode, pr.next, pr.ends, pr.since = streaming, pr.base+Slot(len(entries))+1, nil, c.clock
 }
 
 func (pr *peer) sendLearn(c *Core) {
@@ -172,11 +176,14 @@ func (pr *peer) sendLearn(c *Core) {
 		return // kept in c.err
 	}
 	pr.put(c, Message{Type: Learn, Slot: pr.base, Chain: before, Entries: entries})
-	pr.waiting = true
+	pr.waiting, pr.since = true, c.clock
 }
 
 func (pr *peer) sendAccepts(c *Core) {
-	for pr.next <= c.rec.Last && len(pr.ends) < InflightMessagesMax {
+	if pr.acked && pr.match+1 == pr.next {
+		pr.since = c.clock
+	}
+	for pr.next <= c.rec.Last && len(pr.ends) < c.tuning.InflightMessages {
 		if !c.keeps(pr.next) {
 			pr.mode = lost
 			return
@@ -190,8 +197,8 @@ func (pr *peer) sendAccepts(c *Core) {
 		pr.ends = append(pr.ends, pr.next-1)
 	}
 	if pr.flush {
-		before, known := c.chainAt(pr.next - 1)
-		if known {
+		pr.flush = false
+		if before, known := c.chainAt(pr.next - 1); known { // else it lags, and other messages bring the commit
 			pr.put(c, Message{Type: Accept, Slot: pr.next - 1, Chain: before})
 		}
 	}
@@ -199,24 +206,28 @@ func (pr *peer) sendAccepts(c *Core) {
 
 // tick sends again what was not answered, and a commit that nothing carried.
 func (pr *peer) tick(c *Core) {
-	late := c.clock >= pr.sentAt+RetryAfter
+	late := c.clock >= pr.since+c.tuning.RetryAfter
 	switch {
 	case pr.mode == learning && late:
 		if pr.nacked != 0 {
 			pr.base = min(pr.base, pr.nacked-1)
 		}
-		pr.nacked, pr.waiting = 0, false
+		pr.nacked, pr.waiting, pr.since = 0, false, c.clock
 		pr.toSync(c)
 	case pr.mode == streaming && late && !pr.acked:
-		pr.mode, pr.ends = syncing, nil
+		pr.mode, pr.ends, pr.since = syncing, nil, c.clock
 	case pr.mode == streaming && late && pr.match+1 < pr.next:
-		pr.next, pr.nacked, pr.ends = pr.match+1, 0, nil
-	case pr.mode == streaming && pr.commitKnown < c.rec.Commit && (late || pr.commitSent < c.rec.Commit && c.clock >= pr.sentAt+FlushAfter):
-		pr.flush = true
+		pr.next, pr.nacked, pr.ends, pr.since = pr.match+1, 0, nil, c.clock
+	case pr.mode == streaming && pr.commitKnown < c.rec.Commit:
+		wait := c.tuning.RetryAfter
+		if pr.commitSent < c.rec.Commit {
+			wait = c.tuning.FlushAfter
+		}
+		pr.flush = c.clock >= pr.sentAt+wait
 	}
 }
 
 // idle reports whether the peer has all there is.
 func (pr *peer) idle(c *Core) bool {
-	return pr.mode == lost || pr.mode == streaming && pr.acked && pr.match == c.rec.Last && pr.commitKnown == c.rec.Commit
+	return pr.mode == lost || pr.mode == streaming && pr.acked && pr.match == c.rec.Last && pr.commitKnown >= c.rec.Commit
 }

@@ -79,7 +79,7 @@ func (c *Core) Propose(now Timestamp, payload []byte) (Slot, Timestamp, error) {
 		return 0, 0, fmt.Errorf("%w: time %d after %d exceeds limit %d", ErrInvalid, now, c.rec.LastTime, TimeMax)
 	case c.rec.Last >= SlotMax:
 		return 0, 0, fmt.Errorf("%w: log is full at slot %d", ErrInvalid, c.rec.Last)
-	case c.rec.Last-c.rec.Commit >= UncommittedEntriesMax || c.uncommittedBytes >= UncommittedBytesMax:
+	case c.rec.Last-c.rec.Commit >= Slot(c.tuning.UncommittedEntries) || c.uncommittedBytes >= c.tuning.UncommittedBytes:
 		return 0, 0, ErrBusy
 	}
 	c.clock = max(c.clock, now)
@@ -270,7 +270,7 @@ func (c *Core) onAccepted(i int, m *Message) error {
 	if m.Ballot == c.ballot && (m.Slot < c.recovered || m.Slot > c.rec.Last) {
 		return fmt.Errorf("%w: node %d has accepted to slot %d of a log from %d to %d", ErrInvalid, m.From, m.Slot, c.recovered, c.rec.Last)
 	}
-	p.peer[i].onAccepted(m.Slot, m.Commit)
+	p.peer[i].onAccepted(c, m.Slot, m.Commit)
 	p.count(c)
 	return nil
 }
@@ -343,7 +343,7 @@ func (c *Core) onNack(i int, m *Message) error {
 // tick asks again.
 func (p *proposer) tick(c *Core) {
 	if c.state == Preparing {
-		if c.clock < p.askedAt+RetryAfter || !p.promised.Has(p.me) {
+		if c.clock < p.askedAt+c.tuning.RetryAfter || !p.promised.Has(p.me) {
 			return
 		}
 		p.askedAt = c.clock
