@@ -386,7 +386,7 @@ func (a *decision) write(w Writer) int {
 		default:
 			if next[0].changed {
 				w.SetGrants(next[0].object, next[0].list)
-				state.countList(m.Object, next[0].added)
+				state.countList(m.Object, next[0].added, a.at)
 				lists++
 			}
 			next = next[1:]

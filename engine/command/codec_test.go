@@ -352,8 +352,8 @@ func TestGroupStateCodec(t *testing.T) {
 		state GroupState
 		want  string
 	}{
-		{GroupState{}, "01000000"},
-		{GroupState{TableLists: 1, KeyLists: 200, WormUntilMax: 1 << 42}, "0101c801808080808080" + "01"},
+		{GroupState{}, "0100000000"},
+		{GroupState{TableLists: 1, KeyLists: 200, ListsChanged: 3, WormUntilMax: 1 << 42}, "0101c80103808080808080" + "01"},
 	} {
 		b := c.state.AppendTo(nil)
 		if hex.EncodeToString(b) != c.want {
@@ -371,13 +371,13 @@ func TestGroupStateCodec(t *testing.T) {
 	if s, err := DecodeGroupState(nil); err != nil || s != (GroupState{}) {
 		t.Errorf("nothing stored: %+v, %v", s, err)
 	}
-	for _, bad := range [][]byte{{0}, {2, 0, 0, 0}, {1, 0, 0, 0, 0}, {1, 0x80, 0, 0, 0}} {
+	for _, bad := range [][]byte{{0}, {2, 0, 0, 0, 0}, {1, 0, 0, 0, 0, 0}, {1, 0x80, 0, 0, 0, 0}} {
 		if _, err := DecodeGroupState(bad); !errors.Is(err, ErrCodec) {
 			t.Errorf("%x: %v", bad, err)
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		s := GroupState{rapid.Uint64().Draw(t, "tables"), rapid.Uint64().Draw(t, "keys"), rapid.Uint64().Draw(t, "worm")}
+		s := GroupState{rapid.Uint64().Draw(t, "tables"), rapid.Uint64().Draw(t, "keys"), rapid.Uint64().Draw(t, "changed"), rapid.Uint64().Draw(t, "worm")}
 		if got, err := DecodeGroupState(s.AppendTo(nil)); err != nil || got != s {
 			t.Fatalf("%+v became %+v, %v", s, got, err)
 		}
@@ -385,7 +385,7 @@ func TestGroupStateCodec(t *testing.T) {
 }
 
 func FuzzDecodeGroupState(f *testing.F) {
-	f.Add(GroupState{1, 2, 3}.AppendTo(nil))
+	f.Add(GroupState{1, 2, 3, 4}.AppendTo(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := DecodeGroupState(b)
 		if err == nil && len(b) > 0 && !bytes.Equal(s.AppendTo(nil), b) {

@@ -14,7 +14,8 @@
 //  2. times: an expiry and a write-once end lie after the commit time, the expiry not first   -> invalid
 //  3. write-once: a newest version with WormUntil after the commit time stays as it is        -> denied
 //  4. conditions                                                                              -> conflict
-//  5. the read set: nothing that was read at its snapshot has changed or expired since        -> conflict
+//  5. the read set: nothing that was read at its snapshot has changed or expired since, nor have the group's grants,
+//     on which it depends what a principal sees                                               -> conflict
 //
 // A refused command writes nothing. Expiry is judged by the commit time: a value is live at t if its Expires is 0 or
 // after t, whether or not it was swept already. That is also why a change of kind ChangeExpire never breaks a read set:

@@ -23,6 +23,7 @@ type model struct {
 	versions map[string][]modelVersion // ascending
 	changes  []Change
 	lists    map[string]*authz.Grants
+	relisted Timestamp // when slowApply last changed a list
 	floor    Timestamp // changes and hidden versions up to here were collected
 	lookups  int       // calls of Latest
 	scanned  int       // changes given out
@@ -242,7 +243,7 @@ func slowApply(m *model, at Timestamp, c *Command) Outcome {
 			return Conflict
 		}
 	}
-	if c.Reads != nil && slowReadsChanged(m, at, c.Reads) {
+	if c.Reads != nil && (slowReadsChanged(m, at, c.Reads) || (!c.System && m.relisted > c.Reads.Snapshot)) {
 		return Conflict
 	}
 	m.slowWrite(at, c, newLists)
@@ -304,6 +305,9 @@ func (m *model) slowWrite(at Timestamp, c *Command, newLists map[string]*authz.G
 		}
 	}
 	for name, g := range newLists {
+		if (g == nil) != (m.lists[name] == nil) || !slices.Equal(g.Entries(), m.lists[name].Entries()) {
+			m.relisted = at
+		}
 		if g == nil {
 			delete(m.lists, name)
 		} else {
@@ -315,7 +319,7 @@ func (m *model) slowWrite(at Timestamp, c *Command, newLists map[string]*authz.G
 
 // slowState counts anew what Apply keeps count of. The horizon of write-once keys only rises, over any end it ever saw.
 func (m *model) slowState() GroupState {
-	s := GroupState{WormUntilMax: m.state.WormUntilMax}
+	s := GroupState{WormUntilMax: m.state.WormUntilMax, ListsChanged: m.relisted}
 	for name := range m.lists {
 		if name[0] == 't' {
 			s.TableLists++

@@ -9,10 +9,11 @@ import (
 	"sort"
 
 	"github.com/atlas-edge/atlas/engine/authz"
+	"github.com/atlas-edge/atlas/engine/key"
 )
 
-// How a read set is checked. It holds if nothing in it expired and the group has, after the snapshot, no put and no
-// delete of a key that is in it. There are two ways to find out. Looking up a key's newest version is exact but for one
+// How a read set is checked. It holds if nothing in it expired and the group has, after the snapshot, no change of any
+// grants and no put and no delete of a key that is in it. There are two ways to find out. Looking up a key's newest version is exact but for one
 // case: an expiry's tombstone may hide a put or a delete before it. Going through the changes since the snapshot is exact
 // always, and the only way for ranges, but takes as long as the group was busy. So a few keys are looked up; more keys go
 // through the changes, unless these turn out to be many more than the keys; ranges go through the changes.
@@ -29,6 +30,9 @@ func (a *decision) checkReads(s *ReadSet) error {
 		return conflictf("snapshot %d of the transaction is more than %s before the commit time", s.Snapshot, SnapshotAgeMax)
 	case s.ValidUntil != 0 && s.ValidUntil <= a.at:
 		return conflictf("a value that was read at snapshot %d has expired", s.Snapshot)
+	case s.Snapshot < a.state.ListsChanged && !a.c.System:
+		// What the principal saw rested on the grants then: a revoke holds for a transaction that was open, too.
+		return conflictf("grants in group %s have changed since snapshot %d", key.Text([]byte(a.group)), s.Snapshot)
 	case len(s.Ranges) == 0 && len(s.Keys) == 0:
 		return nil
 	case len(s.Ranges) == 0 && len(s.Keys) <= lookupKeysMax:

@@ -23,10 +23,11 @@ const wormStep = Timestamp(1) << 42
 // unconditional put into a group without grants and write-once keys reads nothing but this. It is replicated state,
 // stored under StateName; the zero value is that of a group that nothing special was written to, and is not stored.
 //
-// Encoded: version byte 1, then three uvarints in the order of the fields.
+// Encoded: version byte 1, then four uvarints in the order of the fields.
 type GroupState struct {
 	TableLists   uint64    // tables with a list of grants, empty ones included
 	KeyLists     uint64    // keys with a list of grants, empty ones included
+	ListsChanged Timestamp // commit time of the last change of any list
 	WormUntilMax Timestamp // no key of the group is write-once at or after this
 }
 
@@ -35,6 +36,7 @@ func (s GroupState) AppendTo(dst []byte) []byte {
 	dst = append(dst, stateVersion)
 	dst = binary.AppendUvarint(dst, s.TableLists)
 	dst = binary.AppendUvarint(dst, s.KeyLists)
+	dst = binary.AppendUvarint(dst, s.ListsChanged)
 	return binary.AppendUvarint(dst, s.WormUntilMax)
 }
 
@@ -47,7 +49,7 @@ func DecodeGroupState(b []byte) (GroupState, error) {
 		return GroupState{}, fmt.Errorf("%w: group state of version %d, this program reads %d", ErrCodec, b[0], stateVersion)
 	}
 	r := reader{left: b[1:]}
-	s := GroupState{TableLists: r.uvarint(), KeyLists: r.uvarint(), WormUntilMax: r.uvarint()}
+	s := GroupState{TableLists: r.uvarint(), KeyLists: r.uvarint(), ListsChanged: r.uvarint(), WormUntilMax: r.uvarint()}
 	if err := r.end(); err != nil {
 		return GroupState{}, fmt.Errorf("group state: %w", err)
 	}
@@ -61,8 +63,9 @@ func (s *GroupState) coverWorm(until Timestamp) {
 	}
 }
 
-// countList counts a list that came (1), went (-1) or stayed (0) on an object of the kind.
-func (s *GroupState) countList(kind authz.Kind, added int) {
+// countList notes a change of a list on an object of the kind: it came (1), went (-1) or stayed (0).
+func (s *GroupState) countList(kind authz.Kind, added int, at Timestamp) {
+	s.ListsChanged = at
 	if kind == authz.KindTable {
 		s.TableLists += uint64(added)
 	} else {
