@@ -262,11 +262,19 @@ func allowedSystem(s Subject, v Verb, o Object) bool {
 	case VerbRead:
 		return o.Kind == KindTable || !IsSecret(o.Group, o.Rest)
 	case VerbGrant:
-		return s.Admin && o.Kind == KindTable && len(o.Rest) == 0
+		return s.Admin && (o.isSystemTable() || o.isPrincipal())
 	default:
 		return false
 	}
 }
+
+// isSystemTable says whether the object is table atlas, whose owners are the admins.
+func (o Object) isSystemTable() bool {
+	return o.Group == key.SystemGroup && o.Kind == KindTable && len(o.Rest) == 0
+}
+
+// isPrincipal says whether the object is the row of a principal. WRITE on it lets another principal assume that one.
+func (o Object) isPrincipal() bool { return o.Kind == KindKey && IsSecret(o.Group, o.Rest) }
 
 // IsSecret says whether a row holds a principal's secret, which the data path shows to nobody.
 func IsSecret(group string, rest []byte) bool {

@@ -27,15 +27,17 @@ func (c Change) Check() error {
 	switch {
 	case c.Object.Kind != KindTable && c.Object.Kind != KindKey:
 		return refuse(ErrInvalid, "object of a grant is neither a table nor a key")
-	case c.Object.Group == key.SystemGroup && (c.Object.Kind != KindTable || len(c.Object.Rest) != 0):
-		return refuse(ErrInvalid, "grants in group %s stand on its table %s alone", key.SystemGroup, key.SystemGroup)
+	case c.Object.Group == key.SystemGroup && !c.Object.isSystemTable() && !c.Object.isPrincipal():
+		return refuse(ErrInvalid, "grants in group %s stand on its table %s and on the rows of principals alone", key.SystemGroup, key.SystemGroup)
 	case c.Op == OpReset:
 		return nil
 	case c.Op != OpGrant && c.Op != OpRevoke:
 		return refuse(ErrInvalid, "unknown change %d of grants", c.Op)
 	case c.Perms == 0 || c.Perms&^permAll != 0:
 		return refuse(ErrInvalid, "permissions %#x of a grant", byte(c.Perms))
-	case c.Object.Group == key.SystemGroup && c.Perms != PermOwner:
+	case c.Object.isPrincipal() && c.Perms != PermWrite:
+		return refuse(ErrInvalid, "the row of a principal takes only WRITE, which lets another assume it")
+	case c.Object.Group == key.SystemGroup && !c.Object.isPrincipal() && c.Perms != PermOwner:
 		return refuse(ErrInvalid, "table %s takes only OWNER, which makes an admin", key.SystemGroup)
 	}
 	return CheckPrincipal(c.Principal)

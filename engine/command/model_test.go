@@ -132,17 +132,6 @@ func (m *model) readAt(rest string, at Timestamp) (modelVersion, bool) {
 	return modelVersion{}, false
 }
 
-// visible is all that a reader sees at a time: version by rest.
-func (m *model) visible(at Timestamp) map[string]Timestamp {
-	seen := map[string]Timestamp{}
-	for rest := range m.versions {
-		if v, ok := m.readAt(rest, at); ok {
-			seen[rest] = v.meta.Version
-		}
-	}
-	return seen
-}
-
 // collect does what a collector may: it forgets changes and hidden versions up to a floor, tombstones among them.
 func (m *model) collect(floor Timestamp) {
 	m.floor = max(m.floor, floor)
