@@ -83,7 +83,7 @@ func slowAllowed(s Subject, v Verb, o Object, l Lists) bool {
 	if s.Admin {
 		may = true
 	}
-	// ... but in group atlas, where reading is for all, granting on its table for admins, and the rest for nobody.
+	// ... but in group atlas, where reading is for all, granting on its table and on principals for admins, and the rest for nobody.
 	if inSystem {
 		switch v {
 		case VerbRead:
@@ -91,7 +91,7 @@ func slowAllowed(s Subject, v Verb, o Object, l Lists) bool {
 		case VerbWrite:
 			may = false
 		case VerbGrant:
-			may = s.Admin && o.Kind == KindTable && string(o.Rest) == ""
+			may = s.Admin && ((o.Kind == KindTable && string(o.Rest) == "") || (o.Kind == KindKey && strings.HasPrefix(string(o.Rest), ".principals.")))
 		}
 	}
 	return may || s.System

@@ -11,6 +11,8 @@
 //
 // Every table of group `atlas` is readable by all and written by the system alone, whatever the lists say; the rows
 // `atlas.principals.*`, which hold the hashes of secrets, are read by nobody through the data path, admins included.
+// In this group grants stand on two kinds of objects alone, and only admins give them: OWNER on table `atlas` makes a
+// further admin, and WRITE on the row of a principal lets another principal assume that one.
 //
 // # Who may grant
 //

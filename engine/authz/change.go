@@ -105,6 +105,7 @@ func revoke(s Subject, c Change, l Lists) (*Grants, bool, error) {
 	if own == nil {
 		table := l.deciding(c.Object)
 		switch {
+		case c.Object.isPrincipal(): // never public, and nothing comes from the table
 		case table == nil:
 			return nil, false, refuse(ErrConflict, "nothing is granted on %s: it is public", c.Object)
 		case table.Perms(c.Principal).effective()&c.Perms != 0:

@@ -17,6 +17,7 @@ func TestChangeGrantsStories(t *testing.T) {
 	row := Object{"users", KindKey, []byte(".alice")}
 	table := Object{"users", KindTable, nil}
 	system := Object{"atlas", KindTable, nil}
+	bobsRow := Object{"atlas", KindKey, []byte(".principals.bob")}
 	give := func(o Object, to string, p Perm) Change { return Change{OpGrant, o, to, p} }
 	take := func(o Object, from string, p Perm) Change { return Change{OpRevoke, o, from, p} }
 	aliceOwns := none.with("alice", PermOwner)
@@ -79,7 +80,13 @@ func TestChangeGrantsStories(t *testing.T) {
 		{name: "an admin makes admins", s: admin, c: give(system, "ops", PermOwner), want: none.with("ops", PermOwner)},
 		{name: "nobody else does", s: alice, c: give(system, "alice", PermOwner), refused: ErrDenied, text: `principal "alice" may not grant on table atlas`},
 		{name: "by no other grant", s: admin, c: give(system, "ops", PermRead), refused: ErrInvalid, text: "table atlas takes only OWNER, which makes an admin"},
-		{name: "and on no other object", s: admin, c: give(Object{"atlas", KindKey, []byte(".nodes.1")}, "ops", PermOwner), refused: ErrInvalid, text: "grants in group atlas stand on its table atlas alone"},
+		{name: "and on no other object", s: admin, c: give(Object{"atlas", KindKey, []byte(".nodes.1")}, "ops", PermOwner), refused: ErrInvalid, text: "grants in group atlas stand on its table atlas and on the rows of principals alone"},
+		{name: "an admin lets one principal assume another", s: admin, c: give(bobsRow, "alice", PermWrite), l: Lists{Table: aliceOwns}, want: none.with("alice", PermWrite)},
+		{name: "not that other itself", s: bob, c: give(bobsRow, "alice", PermWrite), refused: ErrDenied, text: `principal "bob" may not grant on atlas.principals.bob`},
+		{name: "and by WRITE alone", s: admin, c: give(bobsRow, "alice", PermOwner), refused: ErrInvalid, text: "the row of a principal takes only WRITE, which lets another assume it"},
+		{name: "a principal is never public", s: admin, c: take(bobsRow, "alice", PermWrite), want: nil},
+		{name: "whoever owns the table", s: admin, c: take(bobsRow, "alice", PermWrite), l: Lists{Table: aliceOwns}, want: nil},
+		{name: "nobody may assume it any more", s: admin, c: take(bobsRow, "alice", PermWrite), l: Lists{Key: none.with("alice", PermWrite)}, want: &Grants{}},
 		{name: "nobody gains", s: alice, c: give(row, "", PermRead), refused: ErrInvalid, text: "principal is empty"},
 		{name: "nothing is granted", s: alice, c: give(row, "bob", 0), refused: ErrInvalid, text: "permissions 0x0 of a grant"},
 		{name: "a permission that is none", s: alice, c: give(row, "bob", 8), refused: ErrInvalid, text: "permissions 0x8 of a grant"},
