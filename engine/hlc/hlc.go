@@ -37,6 +37,7 @@ type Clock struct {
 	store   Ceiling
 	last    atomic.Uint64
 	ceiling atomic.Uint64
+	seen    atomic.Uint64 // of Wall
 
 	mu sync.Mutex // serialises raise; held over the store's write, which is why no reader takes it while the ceiling is far
 }
@@ -82,6 +83,18 @@ func (c *Clock) Read() Timestamp {
 		// Past the ceiling the clock stands still for readers: a reading given out may not exceed what is durable.
 		now = max(min(now, c.ceiling.Load()), last)
 		if now == last || c.last.CompareAndSwap(last, now) {
+			return now
+		}
+	}
+}
+
+// Wall gives a time to judge by what has expired: the wall clock, which within one process never goes back, and never stands
+// behind a reading given out. Unlike Read it goes on while the ceiling cannot rise; nothing is ordered by it.
+func (c *Clock) Wall() Timestamp {
+	for {
+		seen := c.seen.Load()
+		now := max(Timestamp(c.wall().UnixNano()), c.last.Load(), seen)
+		if now == seen || c.seen.CompareAndSwap(seen, now) {
 			return now
 		}
 	}

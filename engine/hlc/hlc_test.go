@@ -129,6 +129,10 @@ func TestFullDiskStopsNowButNotRead(t *testing.T) {
 	if r := c.Read(); r > m.v {
 		t.Fatalf("read time %d above the durable ceiling %d", r, m.v)
 	}
+	gone := c.Wall()
+	if gone < Timestamp(wall.UnixNano()) {
+		t.Fatalf("what expires is judged at %d, the wall clock shows %d", gone, wall.UnixNano())
+	}
 	m.err = nil
 	now, err := c.Now()
 	if err != nil || now < Timestamp(wall.UnixNano()) {
@@ -142,6 +146,9 @@ func TestObserve(t *testing.T) {
 	const far = Timestamp(1e15)
 	if err := c.Observe(far); err != nil {
 		t.Fatal(err)
+	}
+	if w := c.Wall(); w < far {
+		t.Fatalf("wall time %d below the observed %d", w, far)
 	}
 	if now, err := c.Now(); err != nil || now <= far || m.v <= far {
 		t.Fatalf("now %d ceiling %d after observing %d (%v)", now, m.v, far, err)

@@ -3,6 +3,7 @@
 package replication
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -18,8 +19,11 @@ type group struct {
 	core  *consensus.Core
 	state command.GroupState // of everything applied, durable or in the batch at hand
 
-	visible atomic.Uint64 // commit time of the newest durable command
-	lists   atomic.Uint32
+	// visible is a time up to which all that was committed is durable, and inFlight says that a round has drawn times above
+	// it that are not. Set before the first draw, cleared after the round is published: see registry.view.
+	visible  atomic.Uint64
+	inFlight atomic.Bool
+	lists    atomic.Uint32
 
 	commands, reads atomic.Uint64 // since the group came into memory
 
@@ -102,17 +106,17 @@ func (v *view) Grants(o authz.Object) (*authz.Grants, error) {
 	return LoadGrants(v.store, o)
 }
 
-func (v *view) HasKeyGrants(tableRest []byte) (bool, error) {
-	prefix := authz.Object{Group: v.g.name, Kind: authz.KindKey, Rest: append(tableRest[:len(tableRest):len(tableRest)], '.')}.StateName()
-	found := false
-	err := v.store.EachState(v.g.name, prefix, func(string, []byte) error {
-		found = true
-		return errStop
+func (v *view) EachKeyList(tableRest []byte, fn func(rest []byte) bool) error {
+	err := v.store.EachState(v.g.name, authz.KeyStatePrefix(tableRest), func(name string, _ []byte) error {
+		if !fn([]byte(name[1:])) { // behind the letter that marks a key's list
+			return errStop
+		}
+		return nil
 	})
-	if err == errStop {
-		err = nil
+	if errors.Is(err, errStop) {
+		return nil
 	}
-	return found, err
+	return err
 }
 
 // LoadGrants reads the list on an object; nil if there is none.
@@ -142,8 +146,8 @@ func (w *writer) Put(rest []byte, at Timestamp, seq uint32, v command.Version) {
 	})
 }
 
-func (w *writer) Delete(rest []byte, at Timestamp, seq uint32, _ command.ChangeKind) {
-	w.batch.PutVersion(w.g.name, rest, at, seq, storage.Version{Time: at, Seq: seq, Deleted: true})
+func (w *writer) Delete(rest []byte, at Timestamp, seq uint32, kind command.ChangeKind) {
+	w.batch.PutVersion(w.g.name, rest, at, seq, storage.Version{Time: at, Seq: seq, Deleted: true, Expired: kind == command.ChangeExpire})
 }
 
 func (w *writer) SetGrants(o authz.Object, g *authz.Grants) {

@@ -124,6 +124,12 @@ func (l *loop) propose(p *proposal, now int64) error {
 	}
 	l.use(g, now)
 	// The group is in the registry by now: a reader who looked before read an earlier time than this one.
+	if g.round == nil {
+		g.visible.Store(max(g.visible.Load(), l.r.opts.Clock.Read()))
+		g.inFlight.Store(true)
+		g.round = l.newRound()
+		l.dirty = append(l.dirty, g)
+	}
 	at, err := l.r.opts.Clock.Now()
 	if err != nil {
 		return err
@@ -133,10 +139,6 @@ func (l *loop) propose(p *proposal, now int64) error {
 		if err = g.core.Campaign(); err == nil {
 			slot, _, err = g.core.Propose(at, p.payload)
 		}
-	}
-	if g.round == nil && (err == nil || g.core.HasReady()) {
-		g.round = l.newRound()
-		l.dirty = append(l.dirty, g)
 	}
 	if err != nil {
 		return fmt.Errorf("group %q: %w", g.name, err)
@@ -149,6 +151,9 @@ func (l *loop) propose(p *proposal, now int64) error {
 func (l *loop) fill(batch *storage.Batch) ([]command.Result, error) {
 	var results []command.Result
 	for _, g := range l.dirty {
+		if !g.core.HasReady() {
+			continue // its only proposal was refused
+		}
 		in := g.round
 		in.ready = g.core.Ready()
 		// Only a sole voter is driven yet: nothing to send, and what is committed rests on this very batch.
@@ -177,7 +182,6 @@ func (l *loop) fill(batch *storage.Batch) ([]command.Result, error) {
 func (l *loop) publish(results []command.Result) {
 	for _, g := range l.dirty {
 		in := g.round
-		g.core.Advance()
 		if n := len(in.ready.Committed); n > 0 {
 			// Lists first: whoever reads the new data is bound by the grants that came with it.
 			g.lists.Store(uint32(listsOf(g.state)))
@@ -195,6 +199,9 @@ func (l *loop) publish(results []command.Result) {
 		}
 		invariants.Check(next == len(in.waiting), "group %q: %d of %d proposals were committed", g.name, next, len(in.waiting))
 		results = results[len(in.ready.Committed):]
+		if in.ready.Record != nil {
+			g.core.Advance() // last: what the Ready points to is the core's again
+		}
 		l.dropRound(g)
 	}
 }
@@ -216,8 +223,8 @@ func (l *loop) abandon(err error) {
 		for _, w := range g.round.waiting {
 			w.p.answer(command.Result{}, err)
 		}
-		l.dropRound(g)
 		l.leave(g)
+		l.dropRound(g)
 	}
 }
 
@@ -233,6 +240,7 @@ func (l *loop) newRound() *inRound {
 func (l *loop) dropRound(g *group) {
 	in := g.round
 	g.round = nil
+	g.inFlight.Store(false)
 	clear(in.waiting)
 	in.waiting = in.waiting[:0]
 	in.ready = consensus.Ready{}

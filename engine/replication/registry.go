@@ -112,7 +112,13 @@ func (r *registry) view(name string, now Timestamp) (ReadView, error) {
 	s.mu.RUnlock()
 	if g != nil {
 		g.reads.Add(1)
-		return lists(g.lists.Load()).view(g.visible.Load()), nil
+		// Without a round under way, every time yet to be drawn is above the clock reading that the caller came with.
+		idle := !g.inFlight.Load()
+		at := g.visible.Load()
+		if idle {
+			at = max(at, now)
+		}
+		return lists(g.lists.Load()).view(at), nil
 	}
 	if known {
 		return cold.view(now), nil

@@ -182,17 +182,10 @@ func (r *Replicator) Counters(group string) (commands, reads uint64) {
 	return 0, 0
 }
 
-// Status is the consensus state of a group, from memory or else from the disk.
-func (r *Replicator) Status(group string) (consensus.Status, error) {
+// Record is the durable consensus state of a group, and whether it has any: a group never written has none.
+func (r *Replicator) Record(group string) (consensus.Record, bool, error) {
 	rec, err := loadRecord(r.opts.Store, group)
-	if err != nil {
-		return consensus.Status{}, err
-	}
-	core, err := consensus.New(r.coreOptions(rec))
-	if err != nil {
-		return consensus.Status{}, fmt.Errorf("group %q: %w", group, err)
-	}
-	return core.Status(), nil
+	return rec, err == nil && rec.Last > 0, err
 }
 
 func (r *Replicator) coreOptions(rec consensus.Record) consensus.Options {

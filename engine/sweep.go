@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/atlas-edge/atlas/engine/command"
+	"github.com/atlas-edge/atlas/engine/storage"
+)
+
+const (
+	// expireBatchMax bounds the keys that one command expires, and expireRoundMax those of one round of the sweeper.
+	expireBatchMax = 256
+	expireRoundMax = 4096
+	// collectBudget bounds the change records that one call of the collector looks at.
+	collectBudget = 4096
+	// sweepShare is the part of the time that the sweeper may be at work when there is always more to do.
+	sweepShare = 4
+)
+
+// sweep is the node's housekeeping: it deletes what has expired, through the log like any other delete, and removes versions that no read
+// can reach any more. It is owned by the engine and ends with ctx.
+func (e *Engine) sweep(ctx context.Context) {
+	timer := time.NewTimer(e.opts.SweepInterval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		began := time.Now()
+		err := errors.Join(e.expire(ctx), e.collect(ctx))
+		if err != nil && ctx.Err() == nil && e.Ready() == nil {
+			e.metrics.sweepFailed(err)
+		}
+		timer.Reset(max(e.opts.SweepInterval, (sweepShare-1)*time.Since(began)))
+	}
+}
+
+// expire proposes the deletion of keys whose time to live has passed. Readers pass over them already; what this adds is the
+// event for watchers, and the space.
+func (e *Engine) expire(ctx context.Context) error {
+	due, err := e.store.Expired(e.clock.Wall(), expireRoundMax)
+	if err != nil {
+		return err
+	}
+	byGroup := make(map[string][]storage.ExpiredKey)
+	var order []string
+	for _, k := range due {
+		if byGroup[k.Group] == nil {
+			order = append(order, k.Group)
+		}
+		byGroup[k.Group] = append(byGroup[k.Group], k)
+	}
+	for _, group := range order {
+		for keys := byGroup[group]; len(keys) > 0; {
+			n := min(len(keys), expireBatchMax)
+			if err := e.expireKeys(ctx, group, keys[:n]); err != nil {
+				return err
+			}
+			keys = keys[n:]
+		}
+	}
+	return nil
+}
+
+// expireKeys expires keys of one group. The versions were the newest of their keys when they were listed; that they still are is
+// judged when the command is applied. Their entries in the index go once they are not, with the next listing.
+func (e *Engine) expireKeys(ctx context.Context, group string, keys []storage.ExpiredKey) error {
+	c := &command.Command{System: true}
+	seen := make(map[string]bool, len(keys))
+	for _, k := range keys {
+		if !seen[string(k.Rest)] { // a key may be listed at two versions when it was written in between
+			seen[string(k.Rest)] = true
+			c.Mutations = append(c.Mutations, command.Mutation{Kind: command.Expire, Rest: k.Rest, Version: k.Time})
+		}
+	}
+	result, err := e.propose(ctx, group, c)
+	if err != nil {
+		return err
+	}
+	e.metrics.expired(result.Changes)
+	return nil
+}
+
+// collect removes old versions and changes of all groups that have some behind the retention.
+func (e *Engine) collect(ctx context.Context) error {
+	now := e.clock.Read()
+	// A transaction's reads are checked against the changes since its snapshot, so those are kept for as long as one may be.
+	keep := uint64(max(e.opts.Retention, command.SnapshotAgeMax) + collectSlack)
+	if now <= keep {
+		return nil
+	}
+	for more := true; more; {
+		var stats storage.CollectStats
+		var err error
+		if stats, more, err = e.store.CollectBefore(ctx, now-keep, collectBudget); err != nil {
+			return err
+		}
+		e.metrics.collected(stats)
+	}
+	return nil
+}

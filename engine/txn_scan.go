@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package engine
+
+import (
+	"bytes"
+	"io"
+	"strings"
+
+	"github.com/atlas-edge/atlas/engine/command"
+	"github.com/atlas-edge/atlas/engine/key"
+	"github.com/atlas-edge/atlas/engine/storage"
+)
+
+// txnScan merges a snapshot's rows with the transaction's own writes. It remembers the range that it walked: from where
+// it began to the last row it gave, or to its end.
+type txnScan struct {
+	t            *Txn
+	base         *storage.Scan
+	lower, upper []byte
+	reverse      bool
+	rangeAt      int // in the transaction's ranges
+	sees         int
+
+	own     []string // the transaction's keys in the range, in the order of the walk
+	baseOK  bool     // base stands on a row that was not given yet
+	ended   bool
+	atOwn   *pending
+	last    []byte
+	started bool
+}
+
+var _ rowSource = (*txnScan)(nil)
+
+func (t *Txn) scan(k key.Key, lower, upper []byte, reverse, keysOnly bool) (*txnScan, error) {
+	if err := t.enter(k); err != nil {
+		return nil, err
+	}
+	if err := t.roomForReads(); err != nil {
+		return nil, err
+	}
+	base, err := t.snapshot.NewScan(storage.ScanOptions{
+		Group: t.group, Lower: lower, Upper: upper, At: t.view.At, Now: t.now, Reverse: reverse, KeysOnly: keysOnly,
+	})
+	if err != nil {
+		return nil, t.e.readError(err)
+	}
+	s := &txnScan{t: t, base: base, lower: bytes.Clone(lower), upper: bytes.Clone(upper), reverse: reverse, sees: t.sees}
+	s.rangeAt = len(t.ranges)
+	t.ranges = append(t.ranges, command.Range{Lower: s.lower, Upper: s.upper})
+	for i := t.writes.seek(string(lower)); i < len(t.writes.keys); i++ {
+		rest := t.writes.keys[i]
+		if upper != nil && rest >= string(upper) {
+			break
+		}
+		if t.writes.get(rest, t.sees) != nil {
+			s.own = append(s.own, rest)
+		}
+	}
+	if reverse {
+		for i, j := 0, len(s.own)-1; i < j; i, j = i+1, j-1 {
+			s.own[i], s.own[j] = s.own[j], s.own[i]
+		}
+	}
+	return s, nil
+}
+
+// Next moves to the next row that the transaction sees.
+func (s *txnScan) Next() bool {
+	if !s.started {
+		s.started = true
+		s.baseOK = s.base.Next()
+	} else if s.atOwn == nil && !s.ended {
+		s.baseOK = s.base.Next()
+	}
+	for {
+		s.atOwn = nil
+		if !s.baseOK && len(s.own) == 0 {
+			s.ended = true
+			return false
+		}
+		order := s.order()
+		if order > 0 { // the snapshot's row comes first
+			s.t.lives(s.base.Version().Expires)
+			return true
+		}
+		rest := s.own[0]
+		s.own = s.own[1:]
+		if order == 0 { // the own write hides it
+			s.baseOK = s.base.Next()
+		}
+		p := s.t.writes.get(rest, s.sees)
+		if p == nil || p.deleted { // nil: rolled back while the scan was open
+			continue
+		}
+		s.atOwn, s.last = p, append(s.last[:0], rest...)
+		return true
+	}
+}
+
+// order compares the next own key with the snapshot's row, in the direction of the walk: negative when the own key comes first.
+func (s *txnScan) order() int {
+	switch {
+	case len(s.own) == 0:
+		return 1
+	case !s.baseOK:
+		return -1
+	}
+	c := strings.Compare(s.own[0], string(s.base.Rest()))
+	if s.reverse {
+		return -c
+	}
+	return c
+}
+
+func (s *txnScan) Rest() []byte {
+	if s.atOwn != nil {
+		return s.last
+	}
+	return s.base.Rest()
+}
+
+// Version has no time for a row that the transaction wrote: it gets one at the commit.
+func (s *txnScan) Version() storage.Version {
+	if s.atOwn != nil {
+		return storage.Version{Size: int64(len(s.atOwn.value))}
+	}
+	return s.base.Version()
+}
+
+func (s *txnScan) Bytes() ([]byte, error) {
+	if s.atOwn != nil {
+		return s.atOwn.value, nil
+	}
+	return s.base.Bytes()
+}
+
+func (s *txnScan) WriteTo(w io.Writer) (int64, error) {
+	if s.atOwn != nil {
+		n, err := w.Write(s.atOwn.value)
+		return int64(n), err
+	}
+	return s.base.WriteTo(w)
+}
+
+func (s *txnScan) Err() error { return s.base.Err() }
+
+// Close narrows the range that was read to what was walked.
+func (s *txnScan) Close() error {
+	if !s.ended && !s.t.over && s.base.Err() == nil {
+		walked := &s.t.ranges[s.rangeAt]
+		switch {
+		case !s.started:
+			walked.Lower, walked.Upper = s.lower, s.lower
+		case s.reverse:
+			walked.Lower = bytes.Clone(s.Rest())
+		default:
+			walked.Upper = append(bytes.Clone(s.Rest()), 0)
+		}
+	}
+	return s.base.Close()
+}

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"pgregory.net/rapid"
+
+	"github.com/atlas-edge/atlas/engine"
+)
+
+func request(key, value string) engine.PutRequest {
+	return engine.PutRequest{Key: []byte(key), Value: []byte(value)}
+}
+
+func TestTxnIsAtomicAndIsolated(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	s, other := trusted(e), trusted(e)
+	put(t, s, "shop/a.1", "old")
+	must(t, s.Begin(t.Context()))
+	put(t, s, "shop/a.1", "new")
+	put(t, s, "shop/b.1", "new")
+	if got := get(t, s, "shop/b.1"); got != "new" {
+		t.Fatalf("own write reads %q", got)
+	}
+	if got := get(t, other, "shop/a.1"); got != "old" {
+		t.Fatalf("an uncommitted write is seen: %q", got)
+	}
+	v, err := s.Commit(t.Context())
+	must(t, err)
+	for _, k := range []string{"shop/a.1", "shop/b.1"} {
+		item, err := other.Get(t.Context(), []byte(k))
+		must(t, err)
+		if item.Version != v {
+			t.Fatalf("%s has version %d, the transaction %d", k, item.Version, v)
+		}
+		must(t, item.Close())
+	}
+	must(t, s.Begin(t.Context()))
+	put(t, s, "shop/a.1", "dropped")
+	must(t, s.Rollback())
+	if got := get(t, s, "shop/a.1"); got != "new" {
+		t.Fatalf("a rolled back write is seen: %q", got)
+	}
+	_, err = s.Commit(t.Context())
+	wantErr(t, err, engine.ErrInvalid)
+	must(t, s.Begin(t.Context()))
+	wantErr(t, s.Begin(t.Context()), engine.ErrInvalid)
+	put(t, s, "shop/a.1", "x")
+	_, err = s.Put(t.Context(), request("other.1", "x"))
+	wantErr(t, err, engine.ErrInvalid)
+	wantErr(t, s.Assume(t.Context(), "bob"), engine.ErrInvalid)
+	must(t, s.Close())
+}
+
+// TestTxnConflicts: what a transaction read must not have changed until its commit: keys, absences, ranges and lifetimes.
+func TestTxnConflicts(t *testing.T) {
+	w := newWall()
+	e := open(t, vfs.NewMem(), func(o *engine.Options) { o.Now = w.now; o.SweepInterval = time.Hour })
+	other := trusted(e)
+	for _, c := range []struct {
+		name     string
+		read     func(s *engine.Session)
+		disturb  func()
+		conflict bool
+	}{
+		{"key changed", func(s *engine.Session) { get(t, s, "t.a") }, func() { put(t, other, "t.a", "x") }, true},
+		{"key deleted", func(s *engine.Session) { get(t, s, "t.a") }, func() { del(t, other, "t.a") }, true},
+		{"absent key appeared", func(s *engine.Session) { get(t, s, "t.new") }, func() { put(t, other, "t.new", "x"); del(t, other, "t.new") }, true},
+		{"other key changed", func(s *engine.Session) { get(t, s, "t.a") }, func() { put(t, other, "t.b", "x") }, false},
+		{"row in range changed", func(s *engine.Session) { rows(t, s, engine.ScanRequest{Prefix: []byte("t")}) }, func() { put(t, other, "t.b", "y") }, true},
+		{"phantom", func(s *engine.Session) { rows(t, s, engine.ScanRequest{Prefix: []byte("t.q")}) }, func() { put(t, other, "t.q1", "x") }, true},
+		{"behind the limit", func(s *engine.Session) { rows(t, s, engine.ScanRequest{Prefix: []byte("t"), Limit: 1}) }, func() { put(t, other, "t.z", "x") }, false},
+		{"before the limit", func(s *engine.Session) { rows(t, s, engine.ScanRequest{Prefix: []byte("t"), Limit: 1}) }, func() { put(t, other, "t.0", "x"); del(t, other, "t.0") }, true},
+		{"reverse, before the limit", func(s *engine.Session) {
+			rows(t, s, engine.ScanRequest{Prefix: []byte("t"), Limit: 1, Reverse: true})
+		}, func() { put(t, other, "t.zz", "x"); del(t, other, "t.zz") }, true},
+		{"reverse, behind the limit", func(s *engine.Session) {
+			rows(t, s, engine.ScanRequest{Prefix: []byte("t"), Limit: 1, Reverse: true})
+		}, func() { put(t, other, "t.a", "x") }, false},
+		{"read value expired", func(s *engine.Session) { get(t, s, "t.ttl") }, func() { w.add(2 * time.Minute) }, true},
+		{"count", func(s *engine.Session) {
+			if _, err := s.Count(t.Context(), []byte("t")); err != nil {
+				t.Fatal(err)
+			}
+		}, func() { put(t, other, "t.b", "z") }, true},
+		{"nothing read", func(*engine.Session) {}, func() { put(t, other, "t.mine", "x") }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			put(t, other, "t.a", "a")
+			put(t, other, "t.b", "b")
+			put(t, other, "t.z0", "z")
+			_, err := other.Put(t.Context(), engine.PutRequest{Key: []byte("t.ttl"), Value: []byte("v"), TTL: time.Minute})
+			must(t, err)
+			s := trusted(e)
+			must(t, s.Begin(t.Context()))
+			c.read(s)
+			put(t, s, "t.mine", "mine")
+			c.disturb()
+			_, err = s.Commit(t.Context())
+			if c.conflict {
+				wantErr(t, err, engine.ErrConflict)
+			} else {
+				must(t, err)
+			}
+		})
+	}
+}
+
+func TestTxnConditions(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	s := trusted(e)
+	v := put(t, s, "t.a", "a")
+	ctx := t.Context()
+	must(t, s.Begin(ctx))
+	_, err := s.Put(ctx, engine.PutRequest{Key: []byte("t.a"), IfAbsent: true})
+	wantErr(t, err, engine.ErrConflict)
+	wrong := v + 1
+	_, err = s.Put(ctx, engine.PutRequest{Key: []byte("t.a"), IfVersion: &wrong})
+	wantErr(t, err, engine.ErrConflict)
+	_, err = s.Put(ctx, engine.PutRequest{Key: []byte("t.a"), Value: []byte("b"), IfVersion: &v})
+	must(t, err)
+	_, err = s.Put(ctx, engine.PutRequest{Key: []byte("t.a"), Value: []byte("c"), IfVersion: &v})
+	wantErr(t, err, engine.ErrConflict)
+	_, err = s.Delete(ctx, engine.DeleteRequest{Key: []byte("t.a")})
+	must(t, err)
+	_, err = s.Put(ctx, engine.PutRequest{Key: []byte("t.a"), Value: []byte("d"), IfAbsent: true})
+	must(t, err)
+	_, err = s.Commit(ctx)
+	must(t, err)
+	if got := get(t, s, "t.a"); got != "d" {
+		t.Fatalf("reads %q", got)
+	}
+}
+
+func TestTxnStatementsAndSavepoints(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	s := trusted(e)
+	put(t, s, "t.a", "1")
+	txn, err := s.BeginTxn(t.Context())
+	must(t, err)
+	must(t, txn.Put(request("t.b", "1")))
+	txn.BeginStatement()
+	must(t, txn.Put(request("t.c", "1")))
+	must(t, txn.Put(request("t.a", "2")))
+	scan, err := txn.Scan(t.Context(), engine.ScanRequest{Prefix: []byte("t"), Values: true})
+	must(t, err)
+	var got []string
+	for scan.Next() {
+		b, err := scan.Item().Bytes()
+		must(t, err)
+		got = append(got, fmt.Sprintf("%s=%s", scan.Key(), b))
+	}
+	must(t, errors.Join(scan.Err(), scan.Close()))
+	wantRows(t, got, "t.a=1", "t.b=1")
+	txn.EndStatement()
+	mark := txn.Savepoint()
+	must(t, txn.Delete(engine.DeleteRequest{Key: []byte("t.a")}))
+	must(t, txn.RollbackTo(mark))
+	later := txn.Savepoint()
+	must(t, txn.RollbackTo(engine.Mark{}))
+	wantErr(t, txn.RollbackTo(later), engine.ErrInvalid)
+	must(t, txn.Put(request("t.b", "2")))
+	_, err = txn.Commit(t.Context())
+	must(t, err)
+	wantRows(t, rows(t, s, engine.ScanRequest{Prefix: []byte("t")}), "t.a=1", "t.b=2")
+}
+
+// TestTxnAgainstModel compares what a transaction reads, in both directions, with a sorted map.
+func TestTxnAgainstModel(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	n := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		n++
+		table := fmt.Sprintf("m%d", n)
+		s := trusted(e)
+		model := map[string]string{}
+		row := rapid.StringMatching(`[a-c]{1,3}`)
+		for range rapid.IntRange(0, 8).Draw(rt, "before") {
+			k := table + "." + row.Draw(rt, "row")
+			put(t, s, k, "base")
+			model[k] = "base"
+		}
+		must(t, s.Begin(t.Context()))
+		for i := range rapid.IntRange(0, 25).Draw(rt, "steps") {
+			k := table + "." + row.Draw(rt, "row")
+			switch rapid.IntRange(0, 3).Draw(rt, "op") {
+			case 0:
+				del(t, s, k)
+				delete(model, k)
+			case 1:
+				v := fmt.Sprint(i)
+				put(t, s, k, v)
+				model[k] = v
+			case 2:
+				want, ok := model[k]
+				if !ok {
+					want = absent
+				}
+				if got := get(t, s, k); got != want {
+					rt.Fatalf("get %s: %q, want %q", k, got, want)
+				}
+			default:
+				compareScan(t, rt, s, table, row.Draw(rt, "prefix"), model)
+			}
+		}
+		_, err := s.Commit(t.Context())
+		must(t, err)
+		compareScan(t, rt, s, table, "", model)
+	})
+}
+
+func compareScan(t *testing.T, rt *rapid.T, s *engine.Session, table, prefix string, model map[string]string) {
+	var want []string
+	for _, k := range slices.Sorted(maps.Keys(model)) {
+		if strings.HasPrefix(k, table+"."+prefix) {
+			want = append(want, k+"="+model[k])
+		}
+	}
+	r := engine.ScanRequest{Prefix: []byte(table + "." + prefix), Reverse: rapid.Bool().Draw(rt, "reverse"), Limit: rapid.IntRange(0, 4).Draw(rt, "limit")}
+	if r.Reverse {
+		slices.Reverse(want)
+	}
+	if r.Limit > 0 && len(want) > r.Limit {
+		want = want[:r.Limit]
+	}
+	if got := rows(t, s, r); !slices.Equal(got, want) {
+		rt.Fatalf("scan %s reverse=%v limit=%d: %v, want %v", r.Prefix, r.Reverse, r.Limit, got, want)
+	}
+}
+
+// TestBank: transfers between accounts keep the total, and every reader sees the total, whatever runs beside it.
+func TestBank(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	const accounts, start = 6, 100
+	seeder := trusted(e)
+	for i := range accounts {
+		put(t, seeder, fmt.Sprintf("bank.%d", i), fmt.Sprint(start))
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	committed, conflicts := 0, 0
+	for w := range 6 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(w), 7))
+			s := trusted(e)
+			for range 60 {
+				err := transfer(t, s, rng, accounts)
+				mu.Lock()
+				switch {
+				case err == nil:
+					committed++
+				case errors.Is(err, engine.ErrConflict):
+					conflicts++
+				default:
+					t.Error(err)
+				}
+				mu.Unlock()
+				if got := total(t, s); got != accounts*start {
+					t.Errorf("total %d, want %d", got, accounts*start)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d transfers committed, %d conflicts", committed, conflicts)
+	if committed == 0 {
+		t.Fatal("no transfer was committed: nothing was tested")
+	}
+}
+
+func transfer(t *testing.T, s *engine.Session, rng *rand.Rand, accounts int) error {
+	from, to := rng.IntN(accounts), rng.IntN(accounts)
+	if from == to {
+		to = (to + 1) % accounts
+	}
+	if err := s.Begin(t.Context()); err != nil {
+		return err
+	}
+	for account, delta := range map[int]int{from: -1, to: 1} {
+		key := fmt.Sprintf("bank.%d", account)
+		v, err := read(t.Context(), s, key)
+		if err != nil {
+			return errors.Join(err, s.Rollback())
+		}
+		var n int
+		fmt.Sscan(v, &n)
+		if _, err := s.Put(t.Context(), request(key, fmt.Sprint(n+delta))); err != nil {
+			return errors.Join(err, s.Rollback())
+		}
+	}
+	_, err := s.Commit(t.Context())
+	return err
+}
+
+func total(t *testing.T, s *engine.Session) int {
+	sum := 0
+	got, err := scanRows(t.Context(), s, engine.ScanRequest{Prefix: []byte("bank")})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, row := range got {
+		var n int
+		fmt.Sscan(row[strings.Index(row, "=")+1:], &n)
+		sum += n
+	}
+	return sum
+}

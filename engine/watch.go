@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/atlas-edge/atlas/engine/authz"
+	"github.com/atlas-edge/atlas/engine/key"
+	"github.com/atlas-edge/atlas/engine/storage"
+)
+
+const (
+	// watchBatchMax bounds the events that a watch reads from storage at once.
+	watchBatchMax = 256
+	// watchIdle is how often a watch of a quiet group moves on to the present, so that history does not end behind it.
+	watchIdle = time.Minute
+)
+
+// Watch gives the changes of a table or a prefix, in the order of the group's log, each once. It is for one goroutine.
+//
+// It is a tail of the change index: it reads what is durable behind its last event, and when there is nothing, waits for the hub.
+// A watch that is not read keeps no events in memory. Its place in history is valid as long as the changes behind it are kept
+// (the retention); past that Next says so, and nothing is skipped in silence.
+type Watch struct {
+	e         *Engine
+	principal string
+	group     string
+	prefix    []byte // of the rest
+	after     uint64 // changes up to this version were read, and those of done
+	ready     []Event
+	closed    bool
+}
+
+// Watch begins to watch `table` or `table.prefix`. The Watch must be closed.
+func (s *Session) Watch(_ context.Context, r WatchRequest) (*Watch, error) {
+	k, err := key.ParsePrefix(r.Prefix)
+	if err != nil {
+		return nil, keyError(err)
+	}
+	if s.txn != nil {
+		return nil, Errorf(ClassInvalid, "a watch cannot begin inside a transaction")
+	}
+	w := &Watch{e: s.e, principal: s.principal, group: k.Group(), prefix: bytes.Clone(k.Rest())}
+	w.e.hub.subscribe(w.group)
+	view, err := s.e.replicator.ReadView(w.group)
+	if err != nil {
+		w.e.hub.unsubscribe(w.group)
+		return nil, s.e.readError(err)
+	}
+	w.after = view.At
+	if r.From != nil {
+		w.after = min(*r.From, view.At)
+		if err := w.e.checkHistory(w.after); err != nil {
+			w.e.hub.unsubscribe(w.group)
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// checkHistory refuses a place in history behind which changes may be gone.
+func (e *Engine) checkHistory(after uint64) error {
+	swept, err := e.store.SweptTo()
+	if err != nil {
+		return e.readError(err)
+	}
+	if after < swept {
+		return Errorf(ClassUnavailable, "changes after version %d are no longer kept: history begins at version %d", after, swept)
+	}
+	return nil
+}
+
+// Next gives the next event, waiting for it until ctx ends.
+func (w *Watch) Next(ctx context.Context) (Event, error) {
+	if w.closed {
+		return Event{}, Errorf(ClassInvalid, "the watch is closed")
+	}
+	var idle *time.Timer
+	for len(w.ready) == 0 {
+		moved := w.e.hub.moved(w.group) // before looking, so that no advance falls in between
+		more, err := w.read()
+		if err != nil {
+			return Event{}, err
+		}
+		if more || len(w.ready) > 0 {
+			continue
+		}
+		if idle == nil {
+			idle = time.NewTimer(watchIdle)
+			defer idle.Stop()
+		}
+		select {
+		case <-moved:
+		case <-idle.C:
+			idle.Reset(watchIdle)
+		case <-ctx.Done():
+			return Event{}, w.e.readError(ctx.Err())
+		case <-w.e.done:
+			return Event{}, w.e.Ready()
+		}
+	}
+	ev := w.ready[0]
+	w.ready = w.ready[1:]
+	return ev, nil
+}
+
+// read takes the next durable changes in. It returns false when it has come up to the present.
+func (w *Watch) read() (more bool, err error) {
+	view, err := w.e.replicator.ReadView(w.group)
+	if err != nil {
+		return false, w.e.readError(err)
+	}
+	if view.At <= w.after {
+		return false, nil
+	}
+	changes, err := w.e.store.Changes(w.group, w.after)
+	if err != nil {
+		return false, w.e.readError(err)
+	}
+	defer closeQuietly(changes)
+	// After the scan was opened: what it sees was not collected if the history is whole now.
+	if err := w.e.checkHistory(w.after); err != nil {
+		return false, err
+	}
+	gate := access{e: w.e, reader: w.e.store, group: w.group, view: view, principal: w.principal}
+	w.ready = w.ready[:0]
+	reached := view.At
+	for changes.Next() {
+		c := changes.Change()
+		if c.Time > view.At {
+			break // written, not durable
+		}
+		// A version is taken in whole, so that the place behind it is a version.
+		if len(w.ready) >= watchBatchMax && c.Time != w.after {
+			reached = w.after
+			break
+		}
+		w.after = c.Time
+		ev, ok, err := w.event(&gate, c)
+		if err != nil {
+			return false, err
+		}
+		if ok {
+			w.ready = append(w.ready, ev)
+		}
+	}
+	if err := changes.Err(); err != nil {
+		return false, w.e.readError(err)
+	}
+	w.after = reached
+	return reached != view.At, nil
+}
+
+// event turns a change into an event, if it is one that this watch is to see.
+func (w *Watch) event(gate *access, c storage.Change) (Event, bool, error) {
+	if !bytes.HasPrefix(c.Rest, w.prefix) {
+		return Event{}, false, nil
+	}
+	if err := gate.key(authz.VerbRead, c.Rest); err != nil {
+		if errors.Is(err, ErrDenied) {
+			return Event{}, false, nil
+		}
+		return Event{}, false, w.e.readError(err)
+	}
+	kind := EventDelete
+	if c.Kind == storage.ChangePut {
+		kind = EventPut
+	}
+	return Event{Kind: kind, Version: c.Time, Key: key.FromParts(w.group, c.Rest)}, true, nil
+}
+
+// Close ends the watch. It may be called twice.
+func (w *Watch) Close() error {
+	if !w.closed {
+		w.closed = true
+		w.e.hub.unsubscribe(w.group)
+	}
+	return nil
+}
