@@ -163,7 +163,7 @@ func (e *Editor) handle(k key) (done bool, err error) {
 
 // move handles the keys that move the cursor.
 func (e *Editor) move(code keyCode) {
-	to := e.pos
+	var to int
 	switch code {
 	case keyLeft, ctrl('B'):
 		to = e.previous(e.pos)

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package repl
+
+import (
+	"strconv"
+	"strings"
+)
+
+// command is a line taken apart as far as the shell must understand it.
+type command struct {
+	plain string // the line as typed
+	tag   string // its request id, "" when it has none
+	ours  bool   // the id is the shell's, and not shown
+	line  string // without id and redirection: what is sent
+	verb  string // first word, upper case
+	sub   string // second word, upper case
+	sub2  string // third word, upper case
+	into  string // FILE of `> FILE`
+	from  string // FILE of `< FILE` or `@FILE`
+}
+
+const (
+	watchTag  = "watch"
+	tablesTag = "tables"
+)
+
+// parse takes a line apart. A line of blanks has no verb.
+func parse(line string) command {
+	line = strings.TrimRight(line, "\r\n")
+	c := command{plain: line, line: strings.TrimLeft(line, " \t")}
+	if rest, ok := strings.CutPrefix(c.line, "[ID:"); ok {
+		if tag, after, ok := strings.Cut(rest, "] "); ok {
+			c.tag, c.line = tag, strings.TrimLeft(after, " \t")
+		}
+	}
+	words := strings.Fields(c.line[:min(len(c.line), 16<<10)])
+	for i, word := range []*string{&c.verb, &c.sub, &c.sub2} {
+		if i < len(words) {
+			*word = strings.ToUpper(words[i])
+		}
+	}
+	switch {
+	case c.verb == "KEY" && c.sub == "BLOB" && c.sub2 == "SET":
+		c.cutSource(words)
+	case c.redirectable():
+		c.cutTarget()
+	}
+	if c.verb == "WATCH" && c.tag == "" {
+		c.tag, c.ours = watchTag, true
+	}
+	return c
+}
+
+// redirectable tells whether the command takes no free text, so that `> FILE` at its end cannot be meant for the server.
+func (c *command) redirectable() bool {
+	switch c.verb {
+	case "KEY":
+		return c.sub == "GET" || c.sub == "BLOB" && c.sub2 == "GET"
+	case "SCAN", "SAMPLE", "COUNT", "TABLE", "GROUP", "NODE", "QUORUM", "HELP":
+		return true
+	}
+	return false
+}
+
+func (c *command) cutTarget() {
+	if before, file, ok := strings.Cut(c.line, " > "); ok && strings.TrimSpace(file) != "" {
+		c.line, c.into = strings.TrimRight(before, " \t"), unquote(strings.TrimSpace(file))
+	}
+}
+
+// cutSource reads `KEY BLOB SET key < file` and `KEY BLOB SET key @file`.
+func (c *command) cutSource(words []string) {
+	if len(words) < 5 || words[4] != "<" && words[4][0] != '@' && words[4][0] != '<' {
+		return
+	}
+	_, file, _ := strings.Cut(c.line, " "+words[4])
+	if len(words[4]) > 1 {
+		file = words[4][1:] + file
+	}
+	if file = strings.TrimSpace(file); file != "" {
+		c.from = unquote(file)
+		c.line = strings.Join(words[:4], " ")
+	}
+}
+
+func unquote(s string) string {
+	if len(s) >= 2 && s[0] == s[len(s)-1] && (s[0] == '"' || s[0] == '\'') {
+		return s[1 : len(s)-1]
+	}
+	return s
+}
+
+// wire is what is sent.
+func (c *command) wire() string {
+	if c.tag == "" {
+		return c.line
+	}
+	return "[ID:" + c.tag + "] " + c.line
+}
+
+// blobLen is the length that a KEY BLOB SET line announces; ok is false for other lines.
+func (c *command) blobLen() (n int64, ok bool) {
+	if c.verb != "KEY" || c.sub != "BLOB" || c.sub2 != "SET" {
+		return 0, false
+	}
+	words := strings.Fields(c.line)
+	if len(words) < 5 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(words[4], 10, 64)
+	return n, err == nil && n >= 0
+}
+
+// writes tells whether the command may change data.
+func (c *command) writes() bool {
+	switch c.verb {
+	case "KEY":
+		return c.sub != "GET" && c.sub2 != "GET"
+	case "ACL", "COMMIT", "SQL":
+		return true
+	case "TABLE", "QUORUM", "NODE", "GROUP":
+		return c.sub != "LIST" && c.sub != "INFO" && c.sub != "PING"
+	}
+	return false
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package repl
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/atlas-edge/atlas/client/cli"
+	"github.com/atlas-edge/atlas/client/internal/fakenode"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func startNode(t testing.TB, n *fakenode.Node) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	serveAt(t, n, path)
+	return path
+}
+
+func serveAt(t testing.TB, n *fakenode.Node, path string) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Serve(l)
+	t.Cleanup(n.Close)
+}
+
+func runScript(t *testing.T, path, script string) (out, errOut string, code int) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = Run(t.Context(), Options{Target: cli.Target{Endpoint: path}}, cli.Streams{In: strings.NewReader(script), Out: &o, Err: &e})
+	return o.String(), e.String(), code
+}
+
+// The sessions of the protocol's section 2 come out exactly, without the prompt and what was typed.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no transcripts", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var script, want strings.Builder
+			for line := range strings.Lines(string(data)) {
+				switch {
+				case strings.HasPrefix(line, "#"):
+				case strings.HasPrefix(line, "> "):
+					script.WriteString(line[2:])
+				default:
+					want.WriteString(line)
+				}
+			}
+			out, errOut, code := runScript(t, startNode(t, &fakenode.Node{}), script.String())
+			if out != want.String() || errOut != "" {
+				t.Errorf("got\n%s%swant\n%s", out, errOut, want.String())
+			}
+			wantCode := cli.ExitOK
+			if strings.Contains(want.String(), "ERROR ") {
+				wantCode = cli.ExitError
+			}
+			if code != wantCode {
+				t.Errorf("exit %d, want %d", code, wantCode)
+			}
+		})
+	}
+}
+
+func TestScriptBlobs(t *testing.T) {
+	n := &fakenode.Node{}
+	path := startNode(t, n)
+	dir := t.TempDir()
+	file, saved := filepath.Join(dir, "in put"), filepath.Join(dir, "out")
+	content := "line\r\nOK\r\n\x00\x1b[2J"
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errOut, code := runScript(t, path, "KEY BLOB SET t.a 5\nab\ncdKEY BLOB GET t.a\nKEY BLOB SET t.b < "+file+"\nKEY BLOB SET t.c @"+file+
+		"\nKEY BLOB GET t.b > "+saved+"\nKEY BLOB GET t.none > "+saved+".none\nSCAN t > \""+saved+".keys\"\nKEY GET t.a > x\n")
+	want := "OK\nBLOB 5\nab\ncdOK\nOK\nOK\nOK\nEMPTY\nOK\nOK\nERROR WARN invalid: value is binary, use KEY BLOB GET\n"
+	if out != want || code != cli.ExitError {
+		t.Errorf("exit %d, got %q\nwant %q", code, out, want)
+	}
+	if !strings.Contains(errOut, "saved 15 bytes to "+saved) {
+		t.Errorf("notes: %q", errOut)
+	}
+	for _, key := range []string{"t.b", "t.c"} {
+		if v, _ := n.Get(key); v != content {
+			t.Errorf("%s is %q", key, v)
+		}
+	}
+	if got, err := os.ReadFile(saved); err != nil || string(got) != content {
+		t.Errorf("saved %q, %v", got, err)
+	}
+	if got, err := os.ReadFile(saved + ".keys"); err != nil || string(got) != "KEYS:3\nt.a\nt.b\nt.c\n" {
+		t.Errorf("saved %q, %v", got, err)
+	}
+	if _, err := os.Stat(saved + ".none"); err == nil {
+		t.Error("a file for an absent value")
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
+		t.Errorf("files left: %v, %v", entries, err)
+	}
+}
+
+func TestScriptEnds(t *testing.T) {
+	n := &fakenode.Node{}
+	path := startNode(t, n)
+	for _, tt := range []struct {
+		name, script, out, err string
+		code                   int
+	}{
+		{"empty", "", "", "", cli.ExitOK},
+		{"blank lines, CRLF, no end", "\r\n\n  \nKEY GET t.a\r\nKEY GET t.a", "NOT_FOUND\nOK\nNOT_FOUND\nOK\n", "", cli.ExitOK},
+		{"goes on after an error", "NONSENSE\nKEY GET t.a\n", "ERROR WARN invalid: unknown command\nNOT_FOUND\nOK\n", "", cli.ExitError},
+		{"quit", "QUIT\nKEY GET t.a\n", "OK\n", "", cli.ExitOK},
+		{"own ids are shown", "[ID:7] KEY GET t.a\n", "[ID:7] NOT_FOUND\n[ID:7] OK\n", "", cli.ExitOK},
+		{"missing file", "KEY BLOB SET t.a < /nonexistent/file\nKEY GET t.a\n", "NOT_FOUND\nOK\n", "no such file", cli.ExitError},
+		{"unwritable target", "KEY GET t.a\nHELP > /nonexistent/file\n", "NOT_FOUND\nOK\nOK\n", "save to /nonexistent/file", cli.ExitError},
+		{"script ends in a blob", "KEY BLOB SET t.cut 10\nabc", "", "end after 3 of 10", cli.ExitError},
+		{"exit is the server's business", "EXIT\n", "ERROR WARN invalid: unknown command\n", "", cli.ExitError},
+		{"watch of its own", "[ID:w] WATCH t\nKEY PUT t.w 1\n[ID:w] UNWATCH\nKEY GET t.w\n", "", "", cli.ExitOK},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out, errOut, code := runScript(t, path, tt.script)
+			if tt.out != "" && out != tt.out || code != tt.code || !strings.Contains(errOut, tt.err) || tt.err == "" && errOut != "" {
+				t.Errorf("exit %d\n%s\nnotes: %s", code, out, errOut)
+			}
+		})
+	}
+	if _, ok := n.Get("t.cut"); ok {
+		t.Error("an incomplete blob was applied")
+	}
+}
+
+func TestScriptConnections(t *testing.T) {
+	out, errOut, code := runScript(t, filepath.Join(t.TempDir(), "none"), "KEY GET a.b\n")
+	if out != "" || code != cli.ExitConnect || !strings.Contains(errOut, "is the node running") {
+		t.Errorf("no server: exit %d, %q, %q", code, out, errOut)
+	}
+	if _, _, code = runScript(t, "http://x", ""); code != cli.ExitUsage {
+		t.Errorf("bad endpoint: exit %d", code)
+	}
+	n := &fakenode.Node{Hook: func(c *fakenode.Conn, _, line string) (bool, error) {
+		switch {
+		case strings.HasPrefix(line, "KEY PUT"):
+			return true, errors.New("cut")
+		case strings.HasPrefix(line, "COUNT"):
+			c.Raw("COUNT:1\r\nERROR FATAL unavailable: stopping\r\n")
+			return true, errors.New("cut")
+		}
+		return false, nil
+	}}
+	path := startNode(t, n)
+	out, errOut, code = runScript(t, path, "KEY GET a.b\nKEY PUT a.b c\nKEY GET a.b\n")
+	if out != "NOT_FOUND\nOK\n" || code != cli.ExitConnect || !strings.Contains(errOut, "may have been applied") {
+		t.Errorf("cut: exit %d, %q, %q", code, out, errOut)
+	}
+	out, errOut, code = runScript(t, path, "COUNT a\nKEY GET a.b\n")
+	if out != "COUNT:1\nERROR FATAL unavailable: stopping\n" || code != cli.ExitConnect {
+		t.Errorf("fatal: exit %d, %q, %q", code, out, errOut)
+	}
+}
+
+func TestExec(t *testing.T) {
+	n := &fakenode.Node{}
+	path := startNode(t, n)
+	exec := func(stdin string, args ...string) (string, int) {
+		var o, e bytes.Buffer
+		code := Exec(context.Background(), Options{Target: cli.Target{Endpoint: path, Principal: "alice"}}, args, cli.Streams{In: strings.NewReader(stdin), Out: &o, Err: &e})
+		return o.String() + e.String(), code
+	}
+	for _, tt := range []struct {
+		stdin string
+		args  []string
+		want  string
+		code  int
+	}{
+		{"", []string{"KEY", "PUT", "a.b", "hello world"}, "OK\n", 0},
+		{"", []string{"KEY", "GET", "a.b"}, "VALUE:hello world\nOK\n", 0},
+		{"", []string{"PRINCIPAL WHOAMI"}, "PRINCIPAL alice\nOK\n", 0},
+		{"some\nbytes", []string{"KEY", "BLOB", "SET", "a.c", "@-"}, "OK\n", 0},
+		{"", []string{"KEY", "BLOB", "GET", "a.c"}, "BLOB 10\nsome\nbytesOK\n", 0},
+		{"", []string{"NOPE"}, "ERROR WARN invalid: unknown command\n", 1},
+		{"", nil, "a command is one line: give its words after --\n", cli.ExitUsage},
+		{"", []string{"KEY GET a.b\nKEY DEL a.b"}, "a command is one line: give its words after --\n", cli.ExitUsage},
+	} {
+		if got, code := exec(tt.stdin, tt.args...); got != tt.want || code != tt.code {
+			t.Errorf("%q: exit %d, %q", tt.args, code, got)
+		}
+	}
+}
+
+func TestSecretLines(t *testing.T) {
+	for line, want := range map[string]bool{
+		"PRINCIPAL AUTH bob hunter2":            true,
+		"principal  auth bob hunter2":           true,
+		"[ID:3] Principal Auth bob hunter2":     true,
+		"PRINCIPAL SECRET bob hunter2":          true,
+		"PRINCIPAL ASSUME bob":                  false,
+		"PRINCIPAL WHOAMI":                      false,
+		"KEY GET a.b":                           false,
+		"SQL CREATE USER x IDENTIFIED BY 'y'":   true,
+		"SQL ALTER USER x SET PASSWORD = 'y'":   true,
+		"KEY PUT users.a {\"password\":\"x\"}":  true,
+		"[ID:PRINCIPAL] KEY GET principal.auth": false,
+	} {
+		if secret(line) != want {
+			t.Errorf("%q: %v", line, !want)
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	for line, want := range map[string]string{
+		"  key get a.b ":                "|key get a.b |KEY GET||",
+		"KEY BLOB SET a.b < some file":  "|KEY BLOB SET a.b|KEY BLOB|some file|",
+		`KEY BLOB SET a.b < "q f"`:      "|KEY BLOB SET a.b|KEY BLOB|q f|",
+		"KEY BLOB SET a.b <f":           "|KEY BLOB SET a.b|KEY BLOB|f|",
+		"KEY BLOB SET a.b @f":           "|KEY BLOB SET a.b|KEY BLOB|f|",
+		"KEY BLOB SET a.b 5":            "|KEY BLOB SET a.b 5|KEY BLOB||",
+		"KEY PUT a.b x > y":             "|KEY PUT a.b x > y|KEY PUT||",
+		"[ID:1] SCAN t VALUES > o":      "1|SCAN t VALUES|SCAN T||o",
+		"WATCH t":                       "watch|WATCH t|WATCH T||",
+		"[ID:x] WATCH t":                "x|WATCH t|WATCH T||",
+		"KEY BLOB GET a.b > 'my file' ": "|KEY BLOB GET a.b|KEY BLOB||my file",
+		"[ID:x]KEY GET a.b":             "|[ID:x]KEY GET a.b|[ID:X]KEY GET||",
+	} {
+		c := parse(line)
+		if got := strings.Join([]string{c.tag, c.line, c.verb + " " + c.sub, c.from, c.into}, "|"); got != want {
+			t.Errorf("%q: got %s, want %s", line, got, want)
+		}
+	}
+}
