@@ -76,6 +76,7 @@ type Scan struct {
 	rows   rowSource
 	access access
 	limit  int // rows still wanted; negative is no limit
+	most   int // what limit began with
 	seen   int
 	values bool
 	key    []byte
@@ -89,6 +90,7 @@ type rowSource interface {
 	Rest() []byte
 	Version() storage.Version
 	itemValue
+	Rewind()
 	Err() error
 }
 
@@ -105,6 +107,7 @@ func (s *Session) Scan(ctx context.Context, r ScanRequest) (*Scan, error) {
 	if r.Limit == 0 {
 		scan.limit = -1
 	}
+	scan.most = scan.limit
 	if s.txn != nil {
 		scan.rows, err = s.txn.scan(k, lower, upper, r.Reverse, !r.Values)
 		if err != nil {
@@ -182,6 +185,13 @@ func (s *Scan) Next() bool {
 		s.err = s.e.readError(err)
 	}
 	return false
+}
+
+// Rewind begins again on the same snapshot, and gives the same rows. An error stays.
+func (s *Scan) Rewind() error {
+	s.rows.Rewind()
+	s.limit, s.seen = s.most, 0
+	return s.err
 }
 
 // Key is the whole key at hand.

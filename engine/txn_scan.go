@@ -5,6 +5,7 @@ package engine
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/atlas-edge/atlas/engine/command"
@@ -28,6 +29,7 @@ type txnScan struct {
 	atOwn   *pending
 	last    []byte
 	started bool
+	rewound bool
 }
 
 var _ rowSource = (*txnScan)(nil)
@@ -48,21 +50,34 @@ func (t *Txn) scan(k key.Key, lower, upper []byte, reverse, keysOnly bool) (*txn
 	s := &txnScan{t: t, base: base, lower: bytes.Clone(lower), upper: bytes.Clone(upper), reverse: reverse, sees: t.sees}
 	s.rangeAt = len(t.ranges)
 	t.ranges = append(t.ranges, command.Range{Lower: s.lower, Upper: s.upper})
-	for i := t.writes.seek(string(lower)); i < len(t.writes.keys); i++ {
-		rest := t.writes.keys[i]
-		if upper != nil && rest >= string(upper) {
+	s.takeOwn()
+	return s, nil
+}
+
+// takeOwn gathers the transaction's own keys in the range.
+func (s *txnScan) takeOwn() {
+	s.own = nil
+	writes := s.t.writes
+	for i := writes.seek(string(s.lower)); i < len(writes.keys); i++ {
+		rest := writes.keys[i]
+		if s.upper != nil && rest >= string(s.upper) {
 			break
 		}
-		if t.writes.get(rest, t.sees) != nil {
+		if writes.get(rest, s.sees) != nil {
 			s.own = append(s.own, rest)
 		}
 	}
-	if reverse {
-		for i, j := 0, len(s.own)-1; i < j; i, j = i+1, j-1 {
-			s.own[i], s.own[j] = s.own[j], s.own[i]
-		}
+	if s.reverse {
+		slices.Reverse(s.own)
 	}
-	return s, nil
+}
+
+// Rewind begins again.
+func (s *txnScan) Rewind() {
+	s.base.Rewind()
+	s.takeOwn()
+	s.started, s.baseOK, s.ended, s.atOwn = false, false, false, nil
+	s.rewound = true
 }
 
 // Next moves to the next row that the transaction sees.
@@ -145,9 +160,10 @@ func (s *txnScan) WriteTo(w io.Writer) (int64, error) {
 
 func (s *txnScan) Err() error { return s.base.Err() }
 
-// Close narrows the range that was read to what was walked.
+// Close narrows the range that was read to what was walked; of a walk that was begun again, the first may have been the
+// longer one, so its range stays whole.
 func (s *txnScan) Close() error {
-	if !s.ended && !s.t.over && s.base.Err() == nil {
+	if !s.rewound && !s.ended && !s.t.over && s.base.Err() == nil {
 		walked := &s.t.ranges[s.rangeAt]
 		switch {
 		case !s.started:

@@ -99,6 +99,12 @@ func (s *Scan) Next() bool {
 	return true
 }
 
+// Rewind begins again, in the same state of the store. An error stays.
+func (s *Scan) Rewind() {
+	s.started = false
+	s.rest, s.ver = nil, Version{}
+}
+
 // shows says whether the version at hand is a live value.
 func (s *Scan) shows() bool {
 	return !s.ver.Deleted && (s.ver.Expires == 0 || s.ver.Expires > s.o.Now)
