@@ -51,7 +51,7 @@ func checkLinks(t *Tree, report reporter) {
 	}
 }
 
-// checkGuarantees holds the numbers in comments of Go files, and anywhere in transcripts, against the page of promises.
+// checkGuarantees holds the numbers in comments of Go files and of conformance's data files against the page of promises.
 // What cites a promise as a test is a _test.go file or anything in conformance/, which is tests throughout.
 func checkGuarantees(t *Tree, report reporter) {
 	page := t.text[guarantees]
@@ -87,7 +87,7 @@ func checkGuarantees(t *Tree, report reporter) {
 		}
 	}
 	for p, src := range t.text {
-		if strings.HasSuffix(p, ".atlas") {
+		if slices.Contains([]string{".atlas", ".table", ".matrix"}, path.Ext(p)) {
 			for i, line := range strings.Split(string(src), "\n") {
 				if strings.HasPrefix(line, "#") {
 					cite(p, i+1, line, true)

@@ -65,7 +65,7 @@ type Tree struct {
 }
 
 // textSuffixes are the files besides Go that rules look at.
-var textSuffixes = []string{".md", ".sh", ".atlas", "Makefile", "Caddyfile", "Caddyfile2", ".ci/run", ".ci/long"}
+var textSuffixes = []string{".md", ".sh", ".atlas", ".table", ".matrix", "Makefile", "Caddyfile", "Caddyfile2", ".ci/run", ".ci/long"}
 
 // Load parses the tree under fsys of the module named. Folders named testdata hold no Go that counts, and hidden
 // folders but .ci nothing that does.
