@@ -19,17 +19,20 @@ import (
 
 var (
 	simSeed  = flag.Uint64("sim.seed", 0, "run only this seed of the simulation, with its trace")
-	simSeeds = flag.Int("sim.seeds", 0, "run this many seeds of the simulation (default 400, 20,000 with ATLAS_LONG=1)")
+	simSeeds = flag.Int("sim.seeds", 0, "run this many seeds of the simulation (default 1,000, 30,000 with ATLAS_LONG=1)")
 )
 
 // shape is what a seed draws once: the world and how badly it behaves. Weights are relative.
 type shape struct {
-	regions                                                        []int
-	fn, fz                                                         int
-	tuning                                                         Tuning
-	steps                                                          int
-	deliver, drop, duplicate, progress, tick, propose, camp, crash int
-	lazy, keepUnsynced, fifo                                       bool
+	regions                                                             []int
+	fn, fz                                                              int
+	tuning                                                              Tuning
+	steps                                                               int
+	deliver, drop, duplicate, progress, tick, propose, camp, crash, cut int
+	lazy, keepUnsynced, fifo                                            bool
+	slow                                                                int         // of 100 messages so many take up to 1,000 steps
+	slowType                                                            MessageType // all of this type do
+	rivals                                                              int         // only the first so many nodes campaign
 }
 
 func drawShape(r *rand.Rand) shape {
@@ -65,10 +68,17 @@ func drawShape(r *rand.Rand) shape {
 		}
 		return 1 + r.IntN(n)
 	}
-	s.deliver, s.progress, s.tick, s.propose = 200+r.IntN(400), 200+r.IntN(400), 5+r.IntN(60), 5+r.IntN(80)
+	s.deliver, s.progress, s.tick, s.propose = 20+r.IntN(600), 100+r.IntN(500), 5+r.IntN(60), 5+r.IntN(80)
+	if r.IntN(2) == 0 { // a calmer world
+		s.tick, s.propose = 10*s.tick, 10*s.propose
+	}
 	s.camp, s.crash = 1+r.IntN(12), fault(12)
-	s.drop, s.duplicate = fault(80), fault(80)
+	s.drop, s.duplicate, s.slow, s.cut = fault(80), fault(80), fault(30), fault(10)
 	s.lazy, s.keepUnsynced, s.fifo = r.IntN(2) == 0, r.IntN(2) == 0, r.IntN(4) == 0
+	s.rivals = 1 + r.IntN(len(s.regions)*5)
+	if r.IntN(3) == 0 {
+		s.slowType = MessageType(1 + r.IntN(len(messageNames)-1))
+	}
 	return s
 }
 
@@ -76,6 +86,7 @@ func drawShape(r *rand.Rand) shape {
 type packet struct {
 	m       Message
 	entries [][]byte
+	from    int // the step before which it does not arrive
 }
 
 // simulation is a world of one seed. It stops at the first violation, which stays in err.
@@ -84,6 +95,7 @@ type simulation struct {
 	r       *rand.Rand
 	nodes   []*testNode
 	network []packet
+	cut     map[[2]NodeID]int // links, and the step until which nothing passes
 	clock   Timestamp
 	checker *checker
 	err     error
@@ -92,7 +104,7 @@ type simulation struct {
 }
 
 type counters struct {
-	steps, delivered, dropped, duplicated, reordered, crashes, lostBatches, campaigns, won, proposed, committed, learned, fetched, truncations int
+	steps, delivered, dropped, duplicated, reordered, cuts, crashes, lostBatches, campaigns, won, proposed, committed, learned, fetched, truncations int
 }
 
 func (c *counters) add(o counters) {
@@ -101,6 +113,7 @@ func (c *counters) add(o counters) {
 	c.dropped += o.dropped
 	c.duplicated += o.duplicated
 	c.reordered += o.reordered
+	c.cuts += o.cuts
 	c.crashes += o.crashes
 	c.lostBatches += o.lostBatches
 	c.campaigns += o.campaigns
@@ -114,7 +127,7 @@ func (c *counters) add(o counters) {
 
 func newSimulation(seed uint64, trace func(string, ...any)) *simulation {
 	r := rand.New(rand.NewPCG(seed, 0x41544c4153))
-	s := &simulation{shape: drawShape(r), r: r, clock: 1, trace: trace}
+	s := &simulation{shape: drawShape(r), r: r, clock: 1, trace: trace, cut: map[[2]NodeID]int{}}
 	q := layout(s.shape.regions, s.shape.fn, s.shape.fz)
 	s.checker = newChecker(q)
 	trace("seed=%d shape=%+v", seed, s.shape)
@@ -145,7 +158,10 @@ func (s *simulation) sent(n *testNode, m Message) {
 	case FetchReply:
 		s.count.fetched++
 	}
-	p := packet{m: m}
+	p := packet{m: m, from: s.count.steps}
+	if s.r.IntN(100) < s.shape.slow || m.Type == s.shape.slowType {
+		p.from += s.r.IntN(1000)
+	}
 	for i := range m.Entries {
 		p.entries = append(p.entries, m.Entries[i].AppendTo(nil))
 	}
@@ -176,8 +192,20 @@ func (s *simulation) run() error {
 
 func (s *simulation) step() {
 	s.count.steps++
-	sh := &s.shape
-	pick := s.r.IntN(sh.deliver + sh.drop + sh.duplicate + sh.progress + sh.tick + sh.propose + sh.camp + sh.crash)
+	sh := s.shape
+	var busy []*testNode
+	for _, n := range s.nodes {
+		if n.busy() {
+			busy = append(busy, n)
+		}
+	}
+	if len(busy) == 0 {
+		sh.progress = 0
+	}
+	if len(s.network) == 0 {
+		sh.deliver, sh.drop, sh.duplicate = 0, 0, 0
+	}
+	pick := s.r.IntN(sh.deliver + sh.drop + sh.duplicate + sh.progress + sh.tick + sh.propose + sh.camp + sh.crash + sh.cut)
 	chosen := func(weight int) bool {
 		pick -= weight
 		return pick < 0
@@ -189,25 +217,24 @@ func (s *simulation) step() {
 	case chosen(sh.duplicate):
 		s.deliver(true)
 	case chosen(sh.drop):
-		if len(s.network) > 0 {
-			s.take(s.r.IntN(len(s.network)))
-			s.count.dropped++
-		}
+		s.take(s.r.IntN(len(s.network)))
+		s.count.dropped++
 	case chosen(sh.progress):
-		if n.busy() {
-			s.progress(n)
-		}
+		s.progress(busy[s.r.IntN(len(busy))])
 	case chosen(sh.tick):
 		s.clock += Timestamp(s.r.Int64N(200e6))
 		n.core.Tick(s.clock)
 	case chosen(sh.propose):
 		s.propose(n)
 	case chosen(sh.camp):
+		n = s.nodes[s.r.IntN(min(s.shape.rivals, len(s.nodes)))]
 		s.trace("node %d campaigns", n.id)
 		s.count.campaigns++
 		s.violation(n.core.Campaign())
-	default:
+	case chosen(sh.crash):
 		s.crash(n)
+	default:
+		s.cutOff(n)
 	}
 }
 
@@ -219,14 +246,14 @@ func (s *simulation) take(i int) packet {
 
 // deliver gives some message to its node; with keep it stays on its way, and comes again.
 func (s *simulation) deliver(keep bool) {
-	if len(s.network) == 0 {
-		return
-	}
 	i := s.r.IntN(len(s.network))
 	if s.shape.fifo {
 		i = 0
 	} else if i > 0 {
 		s.count.reordered++
+	}
+	if p := &s.network[i]; p.from > s.count.steps || s.cut[[2]NodeID{p.m.From, p.m.To}] > s.count.steps {
+		return
 	}
 	var p packet
 	if keep {
@@ -272,6 +299,24 @@ func (s *simulation) propose(n *testNode) {
 	s.violation(s.checker.proposed(n, slot, payload))
 }
 
+// cutOff keeps messages from, to, or from and to a node, of all others or of one.
+func (s *simulation) cutOff(n *testNode) {
+	until, how, only := s.count.steps+s.r.IntN(600), s.r.IntN(3), NodeID(s.r.IntN(2*len(s.nodes))+1)
+	s.trace("node %d is cut off (%d) from %d until %d", n.id, how, only, until)
+	s.count.cuts++
+	for _, o := range s.nodes {
+		if int(only) <= len(s.nodes) && o.id != only {
+			continue
+		}
+		if how != 0 {
+			s.cut[[2]NodeID{n.id, o.id}] = until
+		}
+		if how != 1 {
+			s.cut[[2]NodeID{o.id, n.id}] = until
+		}
+	}
+}
+
 func (s *simulation) crash(n *testNode) {
 	keep := 0
 	if s.shape.keepUnsynced {
@@ -289,6 +334,11 @@ func (s *simulation) crash(n *testNode) {
 // apply the same log, with one more proposal in it.
 func (s *simulation) heal() {
 	s.trace("healed")
+	s.shape.fifo, s.shape.slow, s.shape.slowType = true, 0, 0
+	clear(s.cut)
+	for i := range s.network {
+		s.network[i].from = 0
+	}
 	owner := s.nodes[s.r.IntN(len(s.nodes))]
 	const budget = 3000
 	var (
@@ -323,12 +373,7 @@ func (s *simulation) heal() {
 			}
 		}
 		for n := len(s.network); n > 0 && s.err == nil; n-- {
-			p := s.take(0)
-			s.network = append([]packet{p}, s.network...)
-			fifo := s.shape.fifo
-			s.shape.fifo = true
 			s.deliver(false)
-			s.shape.fifo = fifo
 		}
 		if st.Ballot == at && last > 0 && len(s.network) == 0 && s.settled(last) {
 			return
@@ -371,9 +416,9 @@ func simulate(seed uint64, trace func(string, ...any)) (counters, error) {
 func silent(string, ...any) {}
 
 func TestSimulation(t *testing.T) {
-	first, seeds := seedOfCommit(), 400
+	first, seeds := seedOfCommit(), 1000
 	if os.Getenv("ATLAS_LONG") == "1" {
-		seeds = 20_000
+		seeds = 30_000
 	}
 	if *simSeeds > 0 {
 		seeds = *simSeeds
@@ -396,7 +441,7 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Logf("%d runs: %+v", seeds, total)
 	for name, n := range map[string]int{
-		"drops": total.dropped, "duplicates": total.duplicated, "reorderings": total.reordered, "crashes": total.crashes, "lost batches": total.lostBatches,
+		"drops": total.dropped, "duplicates": total.duplicated, "reorderings": total.reordered, "cuts": total.cuts, "crashes": total.crashes, "lost batches": total.lostBatches,
 		"won campaigns": total.won, "commits": total.committed, "learns": total.learned, "fetches": total.fetched, "truncations": total.truncations,
 	} {
 		if n == 0 {

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+//go:build plants
+
+package consensus
+
+import (
+	"testing"
+
+	"github.com/atlas-edge/atlas/internal/failpoint"
+)
+
+// TestSimulationSeesPlants arms each planted mistake and requires the simulation to find it within a budget of seeds.
+func TestSimulationSeesPlants(t *testing.T) {
+	for _, site := range []failpoint.Site{
+		failpoint.ConsensusAckBeforeSync,
+		failpoint.ConsensusIgnoreAccepted,
+		failpoint.ConsensusCountOldAcks,
+	} {
+		t.Run(string(site), func(t *testing.T) {
+			disarm, err := failpoint.Arm(site, 1, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer disarm()
+			const budget = 2000
+			found := 0
+			var first error
+			for seed := range uint64(budget) {
+				if _, err := simulate(seed, silent); err != nil {
+					if found++; found == 1 {
+						first = err
+						t.Logf("found by seed %d: %v", seed, err)
+					}
+				}
+			}
+			if reached, fired := failpoint.Counts(site); fired == 0 {
+				t.Fatalf("the plant was reached %d times and never fired", reached)
+			}
+			t.Logf("found by %d of %d seeds", found, budget)
+			if first == nil {
+				t.Error("not found")
+			}
+		})
+	}
+}
