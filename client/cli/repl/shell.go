@@ -176,10 +176,18 @@ func (sh *shell) command(ctx context.Context, c command, b *body) error {
 	stopped := sh.onInterrupt(wait, cancel)
 	defer stopped()
 	conn := sh.conn
-	disarm := context.AfterFunc(wait, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // fails the read or write under way
+	fired := make(chan struct{})
+	disarm := context.AfterFunc(wait, func() {
+		defer close(fired)
+		_ = conn.SetDeadline(time.Unix(1, 0)) // fails the read or write under way; a connection that is gone fails anyhow
+	})
 	err := sh.exchange(c, b)
-	if !disarm() && ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
-		return sh.interrupted(c, b)
+	if !disarm() {
+		<-fired
+		_ = conn.SetDeadline(time.Time{}) // as above
+		if ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			return sh.interrupted(c, b)
+		}
 	}
 	var nerr net.Error
 	switch {

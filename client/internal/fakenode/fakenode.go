@@ -69,8 +69,7 @@ type Conn struct {
 
 // Serve starts a node on l. Close it.
 func (n *Node) Serve(l net.Listener) *Node {
-	n.l, n.conns, n.data, n.watchers = l, make(map[*Conn]struct{}), make(map[string]value), make(map[*watcher]struct{})
-	n.version = 100
+	n.l, n.conns, n.watchers = l, make(map[*Conn]struct{}), make(map[*watcher]struct{})
 	n.wg.Go(func() {
 		for {
 			nc, err := l.Accept()
@@ -151,6 +150,9 @@ func (n *Node) keys(prefix string) []string {
 }
 
 func (n *Node) set(key string, b []byte) uint64 {
+	if n.data == nil {
+		n.data = make(map[string]value)
+	}
 	n.version++
 	n.data[key] = value{b, n.version}
 	n.publish(event{"PUT", n.version, key})
@@ -360,6 +362,9 @@ func (c *Conn) run(tag, line string, body []byte) [][]byte {
 			break
 		}
 		n.version++
+		if n.data == nil {
+			n.data = make(map[string]value)
+		}
 		for k, v := range txn {
 			if v == nil {
 				delete(n.data, k)
