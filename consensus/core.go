@@ -146,8 +146,9 @@ type Core struct {
 	// The own ballot.
 	state            State
 	ballot           Ballot
-	recovered        Slot // the design's `sync`: where the adopted log ended
-	roundSeen        uint64
+	recovered        Slot   // the design's `sync`: where the adopted log ended
+	roundSeen        uint64 // told by Nacks
+	roundSlack       uint64 // see RoundJumpMax
 	behind           bool
 	uncommittedBytes int
 	p                *proposer // nil for a Follower and for a sole voter
@@ -232,7 +233,7 @@ func (c *Core) fail(format string, args ...any) error {
 	return c.err
 }
 
-// Step takes a message from another node. An error that is ErrInvalid is the sender's fault and changed nothing; any other
+// Step takes a message from another node. An error that is ErrInvalid is the sender's fault and changed nothing (but see RoundJumpMax); any other
 // stops the node. A message that came too late or twice is no error. The core keeps the message's entries.
 func (c *Core) Step(m Message) error {
 	if c.err != nil {

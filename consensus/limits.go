@@ -12,10 +12,11 @@ import (
 const (
 	// RoundMax bounds the round of a ballot.
 	RoundMax = 1 << 62
-	// RoundJumpMax bounds how far above the highest round that this node has promised a peer's round may lie; higher ones are
-	// refused. Rounds rise by one with each campaign, so that no group that works gets near it, and a hostile ballot of round
-	// 2^64-1, or 2^29 hostile ballots in a row, do not use up the rounds of a group.
-	RoundJumpMax = 1 << 32
+	// RoundJumpMax bounds how far above the highest round that this node has promised a peer's round may lie. A higher one is
+	// refused, and each refusal raises the bound by as much again until the next restart: rounds rise by one with each
+	// campaign, so that no group that works gets near it, but a node whose own round was driven up must be heard in the end. A
+	// hostile ballot of the highest round so has to come 2^42 times before the rounds of a group are used up.
+	RoundJumpMax = 1 << 20
 	// SlotMax bounds a log.
 	SlotMax Slot = 1 << 62
 	// TimeMax bounds a commit time: beyond it is no nanosecond since 1970 that anyone lives to see (year 2262).

@@ -102,7 +102,7 @@ func (m Message) String() string {
 }
 
 // checkMessage refuses what no correct peer sends. It looks at nothing but the message, the configuration and the highest
-// round known here, and changes nothing.
+// round promised, and changes nothing but roundSlack.
 func (c *Core) checkMessage(m *Message) error {
 	switch {
 	case m.Type == 0 || int(m.Type) >= len(messageNames):
@@ -144,8 +144,9 @@ func (c *Core) checkRound(b Ballot) error {
 	if err := checkBallot(b); err != nil {
 		return err
 	}
-	if b.Round > c.rec.Promised.Round+RoundJumpMax {
-		return fmt.Errorf("ballot %s: round is more than %d above the %d known here", b, uint64(RoundJumpMax), c.rec.Promised.Round)
+	if limit := c.rec.Promised.Round + RoundJumpMax + c.roundSlack; b.Round > limit {
+		c.roundSlack = min(c.roundSlack+RoundJumpMax, RoundMax)
+		return fmt.Errorf("ballot %s: round is more than %d above the %d promised here", b, limit-c.rec.Promised.Round, c.rec.Promised.Round)
 	}
 	return nil
 }
@@ -156,6 +157,9 @@ func (c *Core) checkFields(m *Message) error {
 	}
 	switch m.Type {
 	case Promise:
+		if m.Last == 0 && m.Chain != 0 {
+			return fmt.Errorf("chain %016x before the first slot", m.Chain)
+		}
 		if m.Commit > m.Last || m.First == 0 || m.First > m.Last+1 || !m.Accepted.Less(m.Ballot) {
 			return fmt.Errorf("commit %d, last %d, first %d, accepted %s do not go together", m.Commit, m.Last, m.First, m.Accepted)
 		}
@@ -173,6 +177,9 @@ func (c *Core) checkFields(m *Message) error {
 }
 
 func checkEntries(m *Message) error {
+	if m.Slot == 0 && m.Chain != 0 {
+		return fmt.Errorf("chain %016x before the first slot", m.Chain)
+	}
 	if n := len(m.Entries); n > EntriesPerMessageMax {
 		return fmt.Errorf("%d entries exceed limit %d", n, EntriesPerMessageMax)
 	}
