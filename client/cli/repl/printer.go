@@ -30,7 +30,6 @@ type printer struct {
 	w        *bufio.Writer
 	terminal bool
 	color    bool
-	err      error
 }
 
 func newPrinter(w io.Writer, color bool) *printer {

@@ -154,7 +154,7 @@ func TestInteractive(t *testing.T) {
 	term.send("KEY GET t.esc\r")
 	term.expect("VALUE:\\x7fdel\nOK\n> ")
 	term.send("KEY BLOB GET t.bin\r")
-	term.expect("OK\n> ")
+	term.expect("FILE\nOK\n> ")
 	if got := term.shown(); !strings.Contains(got, "BLOB 314\n00000000  00 01 62 69 6e 61 72 79  20 1b 5b 33 31 6d 7a 7a  |..binary .[31mzz|\n") ||
 		!strings.Contains(got, "... 58 more bytes; save them all with: KEY BLOB GET <key> > FILE\nOK\n> ") {
 		t.Errorf("hex preview:\n%s", got)
