@@ -120,10 +120,3 @@ func (s engineScan) Item() item {
 	it := s.Scan.Item()
 	return item{it.Version, it.Size, it}
 }
-
-func (s engineScan) Rewind() error {
-	if r, ok := any(s.Scan).(interface{ Rewind() error }); ok {
-		return r.Rewind()
-	}
-	return engine.Errorf(engine.ClassUnavailable, "answer exceeds %d bytes: use LIMIT and AFTER", scanHeldMax)
-}

@@ -68,33 +68,48 @@ func (q *request) runWatch() error {
 	return err
 }
 
+// events sends events until ctx ends: those that are there already go out together, and after UNWATCH those that are there
+// still do.
 func (q *request) events(w *watching) error {
-	o := &q.c.out
-	ctx := q.ctx
-	for q.ctx.Err() == nil {
-		ev, err := w.w.Next(ctx)
-		if err != nil {
-			if ctx == q.ctx {
-				return err
-			}
-			// There was no more at once. If it was something else, Next says it again.
-			o.flush()
+	wait := false
+	for left := unwatchEvents; left > 0; {
+		if w.asked.Load() {
+			left--
+			wait = false
+		}
+		ctx := q.c.srv.over
+		if wait {
 			ctx = q.ctx
-			continue
 		}
-		b := o.begin()
-		b = append(b, q.tag...)
-		b = append(b, "EVENT PUT "...)
-		if ev.Kind == engine.EventDelete {
-			copy(b[len(b)-len("PUT "):], "DEL ")
+		ev, err := w.w.Next(ctx)
+		switch {
+		case err == nil:
+			wait = false
+			q.event(ev)
+		case w.asked.Load() && !wait:
+			return nil
+		case q.ctx.Err() != nil && !w.asked.Load():
+			return q.ctx.Err()
+		case wait && !w.asked.Load():
+			return err
+		default:
+			// There is no more at once, or it was something else that the next call says again.
+			q.c.out.flush()
+			wait = true
 		}
-		b = strconv.AppendUint(b, ev.Version, 10)
-		b = append(b, ' ')
-		b = appendKey(b, ev.Key)
-		q.end(append(b, crlf...))
-		ctx = q.c.srv.over
 	}
-	return q.ctx.Err()
+	return nil
+}
+
+func (q *request) event(ev engine.Event) {
+	b := append(q.c.out.begin(), q.tag...)
+	if ev.Kind == engine.EventDelete {
+		b = append(b, "EVENT DEL "...)
+	} else {
+		b = append(b, "EVENT PUT "...)
+	}
+	b = append(strconv.AppendUint(b, ev.Version, 10), ' ')
+	q.end(append(appendKey(b, ev.Key), crlf...))
 }
 
 // unwatch ends a watch by the id in the command, or by the command's own id: then the watch's last line answers both.

@@ -57,6 +57,8 @@ const (
 	// scanHeldMax is how much of a scan's answer is kept to learn the count that stands before it; a longer one is read
 	// twice.
 	scanHeldMax = 1 << 20
+	// unwatchEvents is how many events a watch sends at most after it was asked to end.
+	unwatchEvents = 100_000
 	// listPage is how many names TABLE LIST and GROUP LIST ask for at a time.
 	listPage = 1000
 	// workersIdleMax is how many goroutines for tagged commands wait for more work, over all connections.

@@ -171,6 +171,9 @@ func keyArgument(w *cursor, usage string) ([]byte, error) {
 		return nil, usageError(usage)
 	}
 	key, ok := parseKeyWord(word)
+	if !ok && bytes.HasPrefix(word, quoteOpen) {
+		return nil, invalid(`key %s is not well quoted: want ."..." with \xNN, \" and \\ inside`, show(word))
+	}
 	if !ok {
 		return nil, invalid(`key %s holds a blank or a control character, or is not UTF-8: write it ."..." with \xNN`, show(word))
 	}

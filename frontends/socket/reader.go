@@ -88,11 +88,6 @@ func (f *frameReader) line(limit int) ([]byte, error) {
 	}
 }
 
-// buffered says whether a whole line is there already.
-func (f *frameReader) buffered() bool {
-	return f.buf != nil && bytes.IndexByte(f.buf.b[f.seen:f.w], '\n') >= 0
-}
-
 // head is what has arrived of a line that errNoMemory stopped.
 func (f *frameReader) head() []byte { return f.buf.b[f.r:f.w] }
 
