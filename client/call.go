@@ -94,10 +94,13 @@ func (cl *call) word(what, s string) {
 
 // key adds a blank and a key, a table or a prefix.
 func (cl *call) key(s string) {
-	if len(s) > KeyLenMax && cl.err == nil {
-		cl.err = &Error{Class: wire.TooLarge, Text: "key length " + strconv.Itoa(len(s)) + " exceeds limit " + strconv.Itoa(KeyLenMax)}
+	switch {
+	case s == "":
+		cl.fail(&Error{Class: wire.Invalid, Text: "key is empty"})
+	case len(s) > KeyLenMax:
+		cl.fail(&Error{Class: wire.TooLarge, Text: "key length " + strconv.Itoa(len(s)) + " exceeds limit " + strconv.Itoa(KeyLenMax)})
 	}
-	cl.word("key", s)
+	cl.out = wire.AppendKey(append(cl.out, ' '), s)
 }
 
 // literal adds a word of the protocol, with its leading blank.

@@ -247,7 +247,11 @@ func (c commands) Sample(ctx context.Context, prefix string, n int) ([]string, e
 	}
 	keys := make([]string, 0, got)
 	for i := range cl.frames[1:] {
-		keys = append(keys, string(cl.text(i+1)))
+		key, ok := wire.ParseKey(cl.text(i + 1))
+		if !ok {
+			return nil, protocolError("SAMPLE answered with key %q", wire.Visible(shorten(string(cl.text(i+1)))))
+		}
+		keys = append(keys, key)
 	}
 	return keys, nil
 }

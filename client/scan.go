@@ -189,7 +189,11 @@ func (p *page) frame(f wire.Frame, blob func(size int64) ([]byte, error)) error 
 		if uint64(p.rows) == p.promised {
 			return protocolError("SCAN promised %d keys and sends more", p.promised)
 		}
-		p.last, p.row = string(f.Text), Row{Key: string(f.Text)}
+		key, ok := wire.ParseKey(f.Text)
+		if !ok {
+			return protocolError("SCAN answered with key %q", wire.Visible(shorten(string(f.Text))))
+		}
+		p.last, p.row = key, Row{Key: key}
 		if p.values {
 			p.keyOpen = true
 			return nil

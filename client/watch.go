@@ -161,7 +161,11 @@ func (w *watch) take(line string) error {
 	if err != nil {
 		return protocolError("WATCH sent version %q", wire.Visible(shorten(words[2])))
 	}
-	e := Event{Kind: EventKind(words[1]), Version: version, Key: words[3]}
+	key, ok := wire.ParseKey([]byte(words[3]))
+	if !ok {
+		return protocolError("WATCH sent key %q", wire.Visible(shorten(words[3])))
+	}
+	e := Event{Kind: EventKind(words[1]), Version: version, Key: key}
 	if version < w.last {
 		return nil // seen before the connection was lost
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode/utf8"
 
 	"go.uber.org/goleak"
 )
@@ -297,5 +298,22 @@ func FuzzReader(f *testing.F) {
 				t.Errorf("error text %q", s)
 			}
 		}
+	})
+}
+
+func FuzzKey(f *testing.F) {
+	for _, s := range []string{"users.alice", "a.b c", ".x", `a."q\"`, "t.\xff\r\nOK", "t.\u2028", "", "t.漢"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, key string) {
+		word := AppendKey(nil, key)
+		if bytes.ContainsAny(word, " \r\n\t\x00") || !utf8.Valid(word) {
+			t.Errorf("%q is written %q", key, word)
+		}
+		if got, ok := ParseKey(word); got != key || !ok {
+			t.Errorf("%q is written %q and read %q, %v", key, word, got, ok)
+		}
+		_, _ = ParseKey([]byte(key))
+		_, _ = ParseKey([]byte(`."` + key + `"`))
 	})
 }

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"github.com/atlas-edge/atlas/client/wire"
 )
 
 // Node is a server. Set the fields before Serve.
@@ -440,10 +442,10 @@ func (c *Conn) key(sub string, w []string, line string, body []byte) [][]byte {
 		sub = "BLOB " + strings.ToUpper(w[2])
 		w = w[1:]
 	}
-	if len(w) < 3 || !strings.Contains(w[2], ".") {
+	if len(w) < 3 || !strings.Contains(w[2], ".") || strings.HasPrefix(w[2], ".") && !strings.HasPrefix(w[2], `."`) {
 		return fail("invalid", "usage")
 	}
-	key := w[2]
+	key, _ := wire.ParseKey([]byte(w[2]))
 	v, ok := c.get(key)
 	versioned := len(w) > 3 && strings.EqualFold(w[3], "VERSION")
 	switch sub {
@@ -561,7 +563,7 @@ func (c *Conn) scan(verb string, w []string) [][]byte {
 			limit, _ = strconv.Atoi(w[i])
 		case "AFTER":
 			i++
-			after = w[i]
+			after, _ = wire.ParseKey([]byte(w[i]))
 		default:
 			limit, _ = strconv.Atoi(w[i]) // SAMPLE
 			rand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
@@ -576,7 +578,7 @@ func (c *Conn) scan(verb string, w []string) [][]byte {
 	keys = keys[:min(limit, len(keys))]
 	r.line("KEYS:%d", len(keys))
 	for _, k := range keys {
-		r.line("%s", k)
+		r.line("%s", wire.AppendKey(nil, k))
 		if values {
 			v, _ := c.get(k)
 			r.value(v.bytes)
@@ -599,7 +601,9 @@ func (c *Conn) watch(tag string, w []string) [][]byte {
 		prefix += "."
 	}
 	var r reply
-	line := func(e event) []byte { return fmt.Appendf(nil, "EVENT %s %d %s\r\n", e.kind, e.version, e.key) }
+	line := func(e event) []byte {
+		return fmt.Appendf(nil, "EVENT %s %d %s\r\n", e.kind, e.version, wire.AppendKey(nil, e.key))
+	}
 	if len(w) == 4 {
 		from, _ := strconv.ParseUint(w[3], 10, 64)
 		for _, e := range n.history {
