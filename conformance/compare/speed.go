@@ -213,7 +213,7 @@ func (l load) String() string {
 
 // of returns the samples of a peer in a cell; nil when it was not measured.
 func (c *cell) of(name string) []sample {
-	if i := slices.Index(c.peers, name); c != nil && i >= 0 {
+	if i := slices.Index(c.peers, name); i >= 0 {
 		return c.samples[i]
 	}
 	return nil

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// scaleOptions say what the scale mode measures.
+type scaleOptions struct {
+	tables, idle, rounds int
+	slot                 time.Duration
+}
+
+// scaleFigure is one line of the scale mode's table.
+type scaleFigure struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"`
+	// Over is the spread when it was measured more than once; Value is its median.
+	Over *spread `json:"over,omitempty"`
+}
+
+// scaleRun gathers figures and aims.
+type scaleRun struct {
+	*scaleOptions
+	env     *environment
+	say     func(string, ...any)
+	figures []scaleFigure
+	aims    []aim
+}
+
+const (
+	fewTables    = 10
+	restarts     = 3
+	loadConns    = 256
+	blobLen      = 128 << 20
+	settle       = 10 * time.Second // before resident memory is read: what was used and given back is gone by then
+	memoryAim    = 300.0
+	idleAim      = 200.0
+	startAim     = 3.0
+	sameAim      = 1.2
+	mib          = float64(1 << 20)
+	doubleBuffer = 2 * blobLen / mib
+)
+
+// oneRowKeys are a table for each number, of one row.
+func oneRowKeys() keyShape {
+	return keyShape{len("t00000000.r"), func(dst []byte, k int) {
+		copy(dst, "t00000000.r")
+		putDigits(dst[1:9], k)
+	}}
+}
+
+// fewTablesKeys spread the numbers over ten tables, which are the first ten of oneRowKeys too. kind begins the row.
+func fewTablesKeys(kind byte) keyShape {
+	return keyShape{len("t00000000.r0000000"), func(dst []byte, k int) {
+		copy(dst, "t00000000.r0000000")
+		dst[8] = byte('0' + k%fewTables)
+		dst[10] = kind
+		putDigits(dst[11:], k/fewTables)
+	}}
+}
+
+func (o *scaleOptions) run(ctx context.Context, env *environment, say func(string, ...any)) ([]scaleFigure, []aim, error) {
+	r := &scaleRun{scaleOptions: o, env: env, say: say}
+	for _, part := range []func(context.Context) error{r.tablesPart, r.idlePart, r.blobPart} {
+		if err := part(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	return r.figures, r.aims, nil
+}
+
+func (r *scaleRun) add(name, unit string, values ...float64) {
+	over := spreadOf(values)
+	f := scaleFigure{Name: name, Unit: unit, Value: over.Median}
+	if len(values) > 1 {
+		f.Over = &over
+	}
+	r.figures = append(r.figures, f)
+	r.say("%s: %s %s", name, grouped(f.Value), unit)
+}
+
+// must adds a figure with an upper bound.
+func (r *scaleRun) must(name string, limit float64, unit string, got spread) {
+	r.aims = append(r.aims, aim{Name: name, Must: true, Limit: limit, Below: true, Unit: unit, Got: &got})
+}
+
+// tablesPart measures a node with a table for each row, and beside it one with ten tables.
+func (r *scaleRun) tablesPart(ctx context.Context) (err error) {
+	many, err := startAtlas(ctx, r.env, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, many.stop()) }()
+	count := grouped(float64(r.tables))
+	if err := r.load(ctx, many, oneRowKeys(), count+" tables of one row"); err != nil {
+		return err
+	}
+	if err := r.memoryNow(many, "resident after writing "+count+" tables"); err != nil {
+		return err
+	}
+	if err := r.restartPart(ctx, many, count); err != nil {
+		return err
+	}
+	few, err := startAtlas(ctx, r.env, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, few.stop()) }()
+	if err := r.load(ctx, few, fewTablesKeys('r'), "10 tables with as many rows"); err != nil {
+		return err
+	}
+	return r.putPart(ctx, many, few, count)
+}
+
+func (r *scaleRun) load(ctx context.Context, n *node, shape keyShape, what string) error {
+	began := time.Now()
+	if err := fill(ctx, loadConns, r.tables, n.connectShape(shape, r.tables)); err != nil {
+		return err
+	}
+	r.add("write "+what+", durable, 256 connections", "s", time.Since(began).Seconds())
+	return nil
+}
+
+// connectShape dials connections that PUT keys of a shape.
+func (n *node) connectShape(shape keyShape, keys int) func(i int) (stepper, *source, error) {
+	return func(i int) (stepper, *source, error) {
+		st, err := atlasStepper(n.socket, load{Kind: kindPut, Depth: 1}, shape, keys)
+		return st, newSource(n.env.seed, i, keys, n.env.text), err
+	}
+}
+
+func (r *scaleRun) memoryNow(n *node, name string) error {
+	m, err := processMemory(n.process.pid())
+	if err != nil {
+		return err
+	}
+	r.add(name, "MiB", float64(m.RSS)/mib)
+	return nil
+}
+
+// restartPart starts the node again and again, after a stop and after SIGKILL. The pages of its files are in the system's
+// cache: what is measured is the work of the node.
+func (r *scaleRun) restartPart(ctx context.Context, n *node, count string) error {
+	killed := func() error { return errors.Join(r.touch(ctx, n), n.process.kill()) }
+	for _, how := range []struct {
+		name string
+		end  func() error
+	}{{"a stop", n.stop}, {"SIGKILL", killed}} {
+		took := make([]float64, restarts)
+		for i := range took {
+			if err := how.end(); err != nil {
+				return err
+			}
+			began := time.Now()
+			if err := n.start(ctx); err != nil {
+				return err
+			}
+			took[i] = time.Since(began).Seconds()
+		}
+		r.add("from start to first answer after "+how.name+", "+count+" tables", "s", took...)
+		r.must("first answer after "+how.name+", "+count+" tables", startAim, "s", spreadOf(took))
+	}
+	if err := pause(ctx, settle, nil); err != nil {
+		return err
+	}
+	m, err := processMemory(n.process.pid())
+	if err != nil {
+		return err
+	}
+	rss := float64(m.RSS) / mib
+	r.add("resident after a restart and idle, "+count+" tables", "MiB", rss)
+	r.must("resident after a restart, "+count+" tables", memoryAim, "MiB", spreadOf([]float64{rss}))
+	return nil
+}
+
+// touch writes for a moment, so that a killed node has something in its log.
+func (r *scaleRun) touch(ctx context.Context, n *node) error {
+	sl := slot{Conns: aimConns, Dur: time.Second}
+	_, err := measure(ctx, sl, n.process.cpu, n.connectShape(oneRowKeys(), r.tables))
+	return err
+}
+
+// putPart compares the price of a PUT: at ten tables of each node, and at any table of the one that has many.
+func (r *scaleRun) putPart(ctx context.Context, many, few *node, count string) error {
+	turns := []struct {
+		name  string
+		node  *node
+		shape keyShape
+		got   []sample
+	}{
+		{name: "into 10 tables of 10", node: few, shape: fewTablesKeys('x')},
+		{name: "into 10 tables of " + count, node: many, shape: fewTablesKeys('x')},
+		{name: "into any table of " + count, node: many, shape: oneRowKeys()},
+	}
+	sl := slot{Conns: aimConns, Warm: r.slot / 4, Dur: r.slot}
+	for round := range r.rounds {
+		for i := range turns {
+			t := &turns[(i+round)%len(turns)]
+			s, err := measure(ctx, sl, t.node.process.cpu, t.node.connectShape(t.shape, r.tables))
+			if err != nil {
+				return fmt.Errorf("PUT %s: %w", t.name, err)
+			}
+			t.got = append(t.got, s)
+		}
+	}
+	wall := func(s *sample) float64 { return 1e9 / s.rate() }
+	ratio := func(a, b []sample, figure func(*sample) float64) spread {
+		v := make([]float64, len(a))
+		for i := range a {
+			v[i] = figure(&a[i]) / figure(&b[i])
+		}
+		return spreadOf(v)
+	}
+	for i := range turns {
+		t := &turns[i]
+		r.add("PUT "+t.name+", 64 connections: time", "ns", each(t.got, wall)...)
+		r.add("PUT "+t.name+", 64 connections: server CPU", "us", each(t.got, (*sample).cpuMicros)...)
+		if i > 0 {
+			r.must("time of a PUT "+t.name, sameAim, "x", ratio(t.got, turns[0].got, wall))
+			r.must("CPU of a PUT "+t.name, sameAim, "x", ratio(t.got, turns[0].got, (*sample).cpuMicros))
+		}
+	}
+	return nil
+}
+
+func each(samples []sample, figure func(*sample) float64) []float64 {
+	v := make([]float64, len(samples))
+	for i := range samples {
+		v[i] = figure(&samples[i])
+	}
+	return v
+}
+
+// idlePart measures what connections cost that do nothing, before and after each has been used once.
+func (r *scaleRun) idlePart(ctx context.Context) (err error) {
+	n, err := startAtlas(ctx, r.env, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.stop()) }()
+	base, err := r.settled(ctx, n)
+	if err != nil {
+		return err
+	}
+	conns := make([]net.Conn, 0, r.idle)
+	defer func() {
+		for _, c := range conns {
+			err = errors.Join(err, c.Close())
+		}
+	}()
+	for range r.idle {
+		c, err := dialAtlas(n.socket)
+		if err != nil {
+			return fmt.Errorf("connection %d of %d: %w", len(conns)+1, r.idle, err)
+		}
+		conns = append(conns, c)
+	}
+	count := grouped(float64(r.idle))
+	fresh, err := r.settled(ctx, n)
+	if err != nil {
+		return err
+	}
+	for i, c := range conns {
+		if err := putAndGet(c, "idle.k"+strconv.Itoa(i)); err != nil {
+			return err
+		}
+	}
+	used, err := r.settled(ctx, n)
+	if err != nil {
+		return err
+	}
+	r.add("resident without connections", "MiB", base)
+	r.add(count+" idle connections, over that", "MiB", fresh-base)
+	r.add(count+" idle connections after a PUT and a GET each", "MiB", used-base)
+	r.must(count+" idle connections", idleAim, "MiB", spreadOf([]float64{fresh - base}))
+	r.must(count+" idle connections, each used", idleAim, "MiB", spreadOf([]float64{used - base}))
+	return nil
+}
+
+func putAndGet(c net.Conn, key string) error {
+	if _, err := io.WriteString(c, "KEY PUT "+key+" value\r\nKEY GET "+key+"\r\n"); err != nil {
+		return err
+	}
+	const want = "OK\r\nVALUE:value\r\nOK\r\n"
+	_, err := readAtLeast(c, make([]byte, len(want)), []byte(want))
+	return err
+}
+
+// settled waits and returns the resident memory in MiB.
+func (r *scaleRun) settled(ctx context.Context, n *node) (float64, error) {
+	if err := pause(ctx, settle, nil); err != nil {
+		return 0, err
+	}
+	m, err := processMemory(n.process.pid())
+	return float64(m.RSS) / mib, err
+}
+
+// blobPart measures the peak of resident memory while the largest blob goes in, and, on a node that was started again,
+// while it comes out.
+func (r *scaleRun) blobPart(ctx context.Context) (err error) {
+	n, err := startAtlas(ctx, r.env, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.stop()) }()
+	in := func() error { return putAtlasBlob(n.socket, blobLen, r.env.text) }
+	if err := r.peak(ctx, n, "in", in); err != nil {
+		return err
+	}
+	if err := n.stop(); err != nil {
+		return err
+	}
+	if err := n.start(ctx); err != nil {
+		return err
+	}
+	return r.peak(ctx, n, "out", func() error { return readBlob(n.socket) })
+}
+
+func (r *scaleRun) peak(ctx context.Context, n *node, way string, do func() error) error {
+	base, err := r.settled(ctx, n)
+	if err != nil {
+		return err
+	}
+	if err := resetPeak(n.process.pid()); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := do(); err != nil {
+		return fmt.Errorf("blob %s: %w", way, err)
+	}
+	took := time.Since(began).Seconds()
+	m, err := processMemory(n.process.pid())
+	if err != nil {
+		return err
+	}
+	over := float64(m.Peak)/mib - base
+	r.add("a blob of 128 MiB "+way+": peak resident over the baseline", "MiB", over)
+	r.add("a blob of 128 MiB "+way, "MB/s", blobLen/1e6/took)
+	r.must("peak resident for 128 MiB "+way, doubleBuffer, "MiB", spreadOf([]float64{over}))
+	return nil
+}
+
+// readBlob reads the blob once.
+func readBlob(socket string) error {
+	st, err := atlasStepper(socket, load{Kind: kindBlob, Size: blobLen}, keyShape{}, 0)
+	if err != nil {
+		return err
+	}
+	t := st.(*stream)
+	for {
+		if _, err := t.step(nil); err != nil {
+			return errors.Join(err, t.close())
+		}
+		if t.left == 0 {
+			return t.close()
+		}
+	}
+}
+
+func (f *scaleFigure) print(b *strings.Builder) {
+	over := ""
+	if f.Over != nil {
+		over = rangeText(*f.Over)
+	}
+	line := fmt.Sprintf("%-72s %10s %-5s %s", f.Name, grouped(f.Value), f.Unit, over)
+	b.WriteString(strings.TrimRight(line, " ") + "\n")
+}
