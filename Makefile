@@ -52,8 +52,8 @@ format: ## rewrite the sources as gofumpt has them
 long: ## the default suite with its long rounds, then each fuzz target for FUZZTIME
 	.ci/long $(FUZZTIME)
 
-bench: bin/atlasdb ## measure this machine: Atlas beside raw Pebble, and etcd and Redis where they are installed
-	./bin/atlasdb atlas bench --compare
+bench: ## measure this machine: Atlas beside raw Pebble, and etcd and Redis where they are installed
+	$(GO) run ./conformance/compare
 
 caddy: ## build bin/caddy, the Atlas-enabled Caddy
 	$(BUILD) -o bin/caddy $(MAIN)

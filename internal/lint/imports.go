@@ -74,6 +74,7 @@ var layers = []layer{
 	{
 		dir: "engine/authz", why: "the one decision function",
 		internal: []string{"engine/key"},
+		third:    []third{{path: "golang.org/x/crypto/argon2", why: "the slow hash of secrets"}},
 	},
 	{
 		dir: "engine/command", why: "the replicated state machine",
@@ -134,6 +135,8 @@ var layers = []layer{
 			{path: "github.com/schollz/progressbar/v3", why: "progress of long work"},
 			{path: "github.com/HdrHistogram/hdrhistogram-go", why: "latency percentiles of the load generator"},
 			{path: "golang.org/x/term", why: "whether output is a terminal"},
+			{path: "golang.org/x/sys/unix", why: "raw mode of a terminal"},
+			{path: "github.com/rivo/uniseg", why: "how wide text stands on a terminal"},
 			{path: pebble, why: "the raw store that the comparing load generator measures beside"},
 		},
 	},
@@ -157,6 +160,14 @@ var layers = []layer{
 			{path: "github.com/anishathalye/porcupine", why: "linearizability of histories"},
 			{path: pebble + "/vfs", why: "a disk that crashes", test: true},
 		},
+	},
+	{
+		dir: "conformance/compare", why: "the node beside other stores: a black box like them",
+		third: []third{{path: pebble, why: "raw Pebble, one of the stores"}},
+	},
+	{
+		dir: "conformance/compare", why: "measures a node beside other stores",
+		third: []third{{path: pebble, why: "the raw store that is measured beside"}},
 	},
 	{dir: "internal", why: "invariants, failpoint, lint; nothing with behaviour of its own"},
 }

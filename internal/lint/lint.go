@@ -144,15 +144,15 @@ func (t *Tree) Check() []Violation {
 
 func (t *Tree) line(n ast.Node) int { return t.fset.Position(n.Pos()).Line }
 
-// justified says whether the line, or the comment lines right above it, hold a comment that begins with `mark` and goes
-// on with a reason. An empty mark takes any comment, but only on the line itself.
+// justified says whether the line, or the comment lines right above it, hold a comment in which a reason follows `mark`.
+// An empty mark takes any comment, but only on the line itself.
 func (f *goFile) justified(line int, mark string) bool {
 	if mark == "" {
 		return f.comments[line] != ""
 	}
 	has := func(l int) bool {
-		reason, ok := strings.CutPrefix(f.comments[l], mark)
-		return ok && strings.TrimSpace(reason) != ""
+		before, reason, ok := strings.Cut(f.comments[l], mark)
+		return ok && strings.TrimSpace(reason) != "" && (before == "" || strings.HasSuffix(before, " "))
 	}
 	if has(line) {
 		return true
