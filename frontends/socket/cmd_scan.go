@@ -4,6 +4,7 @@ package socket
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/atlas-edge/atlas/engine"
 )
@@ -60,8 +61,16 @@ func (q *request) scan() error {
 type scanReply struct {
 	q  *request
 	sc scan
-	b  []byte // rows not sent yet
+	b  lines // rows not sent yet
 	n  uint64
+}
+
+// lines gathers an answer; values are written to it.
+type lines []byte
+
+func (l *lines) Write(p []byte) (int, error) {
+	*l = append(*l, p...)
+	return len(p), nil
 }
 
 func (s *scanReply) run() error {
@@ -101,11 +110,14 @@ func (s *scanReply) hold() (held bool, charged int64, err error) {
 		if !held {
 			continue
 		}
-		if s.q.cmd.values && s.sc.Item().size > TextInlineMax {
-			held = false
-			continue
+		var it item
+		if s.q.cmd.values {
+			if it = s.sc.Item(); it.size > TextInlineMax {
+				held = false
+				continue
+			}
 		}
-		if s.b, err = s.appendRow(s.b); err != nil {
+		if err := s.appendRow(it); err != nil {
 			return false, charged, err
 		}
 		if len(s.b) > most && charged == 0 && s.q.c.srv.budget.take(scanHeldMax) {
@@ -132,11 +144,15 @@ func (s *scanReply) resend() error {
 	sent := uint64(0)
 	for s.sc.Next() {
 		sent++
+		var it item
 		var err error
-		if s.q.cmd.values && s.sc.Item().size > TextInlineMax {
-			err = s.sendLarge()
+		if s.q.cmd.values {
+			it = s.sc.Item()
+		}
+		if it.size > TextInlineMax {
+			err = s.sendLarge(it)
 		} else {
-			s.b, err = s.appendRow(s.b)
+			err = s.appendRow(it)
 		}
 		if err != nil {
 			return lost(err)
@@ -174,37 +190,39 @@ func (s *scanReply) sendChunk() bool {
 }
 
 // sendLarge sends what is gathered and a row whose value is streamed.
-func (s *scanReply) sendLarge() error {
-	it := s.sc.Item()
-	s.b = s.appendKeyLine(s.b)
+func (s *scanReply) sendLarge(it item) error {
+	s.appendKeyLine()
 	s.b = appendBlobHead(s.b, s.q.tag, it.size)
 	err := s.q.stream(s.b, it, nil)
 	s.b = s.b[:0]
 	return err
 }
 
-func (s *scanReply) appendKeyLine(b []byte) []byte {
-	b = append(b, s.q.tag...)
-	b = appendKey(b, s.sc.Key())
-	return append(b, crlf...)
+func (s *scanReply) appendKeyLine() {
+	s.b = append(s.b, s.q.tag...)
+	s.b = appendKey(s.b, s.sc.Key())
+	s.b = append(s.b, crlf...)
 }
 
-// appendRow appends the row at hand, its value not larger than TextInlineMax.
-func (s *scanReply) appendRow(b []byte) ([]byte, error) {
-	b = s.appendKeyLine(b)
+// appendRow appends the row at hand, its value not larger than TextInlineMax. The value is written behind the head that it
+// has as text, which is replaced when it turns out to be none.
+func (s *scanReply) appendRow(it item) error {
+	s.appendKeyLine()
 	if !s.q.cmd.values {
-		return b, nil
+		return nil
 	}
-	v, err := s.sc.Item().value.Bytes()
-	if err != nil {
-		return b, err
+	row := len(s.b)
+	s.b = append(s.b, s.q.tag...)
+	s.b = append(s.b, "VALUE:"...)
+	value := len(s.b)
+	if _, err := it.value.WriteTo(&s.b); err != nil {
+		return err
 	}
-	if !isText(v) {
-		b = appendBlobHead(b, s.q.tag, int64(len(v)))
-		return append(b, v...), nil
+	if v := s.b[value:]; !isText(v) {
+		head := appendBlobHead(nil, s.q.tag, int64(len(v)))
+		s.b = slices.Replace(s.b, row, value, head...)
+		return nil
 	}
-	b = append(b, s.q.tag...)
-	b = append(b, "VALUE:"...)
-	b = append(b, v...)
-	return append(b, crlf...), nil
+	s.b = append(s.b, crlf...)
+	return nil
 }
