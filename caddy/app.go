@@ -88,8 +88,8 @@ func (a *App) add(ctx caddy.Context, n *Node) (*plan, error) {
 			return nil, fmt.Errorf("advertise %q is that of the node in %s, too", n.Advertise, other.dir)
 		}
 	}
-	if err := a.checkAddresses(p); err != nil {
-		return nil, err
+	if err := errors.Join(a.checkAddresses(p), checkAgainstRunning(p)); err != nil {
+		return nil, errors.New(oneLine(err))
 	}
 	a.plans = append(a.plans, p)
 	return p, nil
@@ -166,7 +166,7 @@ func (a *App) start(p *plan) error {
 		return fmt.Errorf("connect %s: this version runs single nodes only and cannot join a cluster; "+
 			"remove connect to start this node as a cluster of its own", strings.Join(p.config.Connect, " "))
 	}
-	n, err := acquireNode(a.ctx, a.log, p)
+	n, err := acquireNode(a.log, p)
 	if err != nil {
 		return err
 	}

@@ -115,9 +115,17 @@ func (SocketFrontend) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: frontendNamespace + ".socket", New: func() caddy.Module { return new(SocketFrontend) }}
 }
 
-// Provision fills what was left out.
+// Provision fills what was left out, and gives the socket's file one name whichever way it was written.
 func (s *SocketFrontend) Provision(caddy.Context) error {
 	s.Mode = cmp.Or(s.Mode, "0600")
+	if checkPath("socket", s.Path) != nil {
+		return nil // Validate says so
+	}
+	path, err := canonicalPath(s.Path)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	s.Path = path
 	return nil
 }
 
@@ -131,11 +139,10 @@ func checkSocketPath(path string) error {
 	if err := checkPath("socket", path); err != nil {
 		return err
 	}
-	real, err := canonicalPath(path)
-	if err == nil && len(real) > socketPathMax {
-		return fmt.Errorf("socket path length %d (%s) exceeds limit %d", len(real), real, socketPathMax)
+	if len(path) > socketPathMax {
+		return fmt.Errorf("socket path length %d (%s) exceeds limit %d", len(path), path, socketPathMax)
 	}
-	return err
+	return nil
 }
 
 func parseMode(text string) (fs.FileMode, error) {
@@ -149,14 +156,8 @@ func parseMode(text string) (fs.FileMode, error) {
 	return fs.FileMode(mode), nil
 }
 
-// Address is unix/ and the socket's real path.
-func (s *SocketFrontend) Address() string {
-	path, err := canonicalPath(s.Path)
-	if err != nil {
-		path = s.Path // Open will say what is wrong with it
-	}
-	return "unix/" + path
-}
+// Address is unix/ and the socket's real path. Requires: Provision was called.
+func (s *SocketFrontend) Address() string { return "unix/" + s.Path }
 
 // Open makes the socket.
 func (s *SocketFrontend) Open(host frontends.Host) (frontends.Frontend, error) {
@@ -285,7 +286,6 @@ func (t *TCPFrontend) Open(host frontends.Host) (frontends.Frontend, error) {
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	host.Logger.Info("frontend listens", "listen", listener.Addr().String(), "tls", !t.UnsafePlaintext)
 	return s, nil
 }
 

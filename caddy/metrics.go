@@ -13,7 +13,7 @@ type nodeMetrics struct{ running *runningNode }
 // registerMetrics shows the metrics of a node on the registry of a configuration, labelled with its advertise address,
 // of which a process has no two. Each configuration has a registry of its own, so that nothing is registered twice.
 func registerMetrics(registry *prometheus.Registry, running *runningNode) error {
-	labels := prometheus.Labels{"node": running.node.config.Advertise}
+	labels := prometheus.Labels{"advertise": running.node.config.Advertise}
 	return registry.Register(prometheus.WrapCollectorWith(labels, nodeMetrics{running}))
 }
 

@@ -42,37 +42,66 @@ type node struct {
 
 // acquireNode takes a reference to the node of p, opening it if it does not run. A running one must have been opened
 // with the same options.
-func acquireNode(ctx context.Context, log *slog.Logger, p *plan) (*node, error) {
-	got, loaded, err := nodes.LoadOrNew(p.dir, func() (caddy.Destructor, error) { return openNode(ctx, log, p) })
+func acquireNode(log *slog.Logger, p *plan) (*node, error) {
+	got, loaded, err := nodes.LoadOrNew(p.dir, func() (caddy.Destructor, error) { return openNode(log, p) })
 	if err != nil {
 		return nil, err
 	}
 	n := got.(*node)
-	if wrong := n.config.differences(p.config); loaded && len(wrong) > 0 {
-		err := fmt.Errorf("a running node cannot change %s: stop the process, then start it with the new options",
-			strings.Join(wrong, ", "))
+	if err := n.mayRunAs(p.config); loaded && err != nil {
 		return nil, errors.Join(err, n.release())
 	}
 	return n, nil
 }
 
-func openNode(ctx context.Context, log *slog.Logger, p *plan) (*node, error) {
+// mayRunAs tells whether the node can go on under another configuration.
+func (n *node) mayRunAs(config *Node) error {
+	wrong := n.config.differences(config)
+	if len(wrong) == 0 {
+		return nil
+	}
+	return fmt.Errorf("a running node cannot change %s: stop the process, then start it with the new options",
+		strings.Join(wrong, ", "))
+}
+
+// checkAgainstRunning finds, when a configuration is loaded, what would be refused when it starts: before anything of it
+// has started. It takes no references.
+func checkAgainstRunning(p *plan) error {
+	var errs []error
+	nodes.Range(func(key, value any) bool {
+		if n := value.(*node); key == p.dir {
+			errs = append(errs, n.mayRunAs(p.config))
+		}
+		return true
+	})
+	listeners.Range(func(key, value any) bool {
+		for _, module := range p.frontends {
+			if key == module.Address() {
+				errs = append(errs, value.(*frontend).mayRunAs(p.dir, module))
+			}
+		}
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+func openNode(log *slog.Logger, p *plan) (*node, error) {
 	n := &node{
 		dir: p.dir, config: *p.config, registry: prometheus.NewRegistry(), sink: newSink(log.Handler()),
 		started: time.Now(), stop: make(chan struct{}),
 	}
-	n.log = slog.New(n.sink).With("node", p.config.Advertise)
+	n.log = slog.New(n.sink).With("advertise", p.config.Advertise)
+	n.log.Info("opening node", "dir", n.dir, "version", Version())
 	o := p.config.engineOptions(p.dir)
 	o.Logger, o.Registry = n.log, n.registry
 	var err error
-	if n.engine, err = engine.Open(ctx, o); err != nil {
+	// A context of the configuration would keep it in memory for as long as the node lives.
+	if n.engine, err = engine.Open(context.Background(), o); err != nil {
 		return nil, err
 	}
 	n.drain.Store(int64(p.config.DrainTimeout))
 	n.warnOfUnsafe()
 	n.group.Go(n.watch)
-	n.log.Info("node started", "cluster_id", n.engine.ClusterID(), "node_id", n.engine.NodeID(), "dir", n.dir,
-		"region", p.config.Region, "version", Version())
 	return n, nil
 }
 
@@ -114,7 +143,6 @@ func (n *node) Destruct() error {
 		n.log.Error("node closed with an error", "dir", n.dir, "error", err)
 		return fmt.Errorf("node in %s: close: %w", n.dir, err)
 	}
-	n.log.Info("node stopped", "dir", n.dir)
 	return nil
 }
 
@@ -150,19 +178,29 @@ func acquireFrontend(n *node, module FrontendModule) (*frontend, error) {
 	if !loaded {
 		return f, nil
 	}
-	switch renewer, ok := f.module.(Renewer); {
-	case f.node != n:
-		err = fmt.Errorf("frontend %s: it belongs to the node in %s while that runs", address, f.node.dir)
-	case f.settings != settings:
-		err = fmt.Errorf("frontend %s: options cannot change while it runs: give it a new address, or remove it in one "+
-			"reload and add it in the next", address)
-	case ok:
+	err = f.mayRunAs(n.dir, module)
+	if renewer, ok := f.module.(Renewer); ok && err == nil {
 		err = renewer.Renew(module)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.release())
 	}
 	return f, nil
+}
+
+// mayRunAs tells whether the frontend can go on for a node as a module of another configuration.
+func (f *frontend) mayRunAs(dir string, module FrontendModule) error {
+	settings, err := settingsOf(module)
+	switch {
+	case err != nil:
+		return fmt.Errorf("frontend %s: %w", f.address, err)
+	case f.node.dir != dir:
+		return fmt.Errorf("frontend %s: it belongs to the node in %s while that runs", f.address, f.node.dir)
+	case f.settings != settings:
+		return fmt.Errorf("frontend %s: options cannot change while it runs: give it a new address, or remove it in one "+
+			"reload and add it in the next", f.address)
+	}
+	return nil
 }
 
 func openFrontend(n *node, module FrontendModule, settings string) (*frontend, error) {
