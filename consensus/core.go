@@ -109,8 +109,8 @@ type Ready struct {
 	MsgsAfterSync []Message
 	// Committed are to be applied in the same batch as Record, which counts them in Applied (duty 4).
 	Committed []Entry
-	// Atomic: Committed are not chosen before this batch is durable, since this node alone chooses. Nobody may see their
-	// effects before (duty 5).
+	// Atomic, of every Ready of a sole voter: Committed are not chosen before this batch is durable, since this node alone
+	// chooses. Nobody may see their effects before (duty 5).
 	Atomic bool
 }
 
@@ -323,9 +323,9 @@ func (c *Core) readySole() Ready {
 	if !c.dirty {
 		return r
 	}
-	r.MustSync = c.mustSync
+	r.MustSync, r.Atomic = c.mustSync, true
 	if c.state >= Won && c.rec.Applied < c.rec.Last {
-		r.Committed, r.Atomic = c.slots(c.rec.Applied+1, c.rec.Last), true
+		r.Committed = c.slots(c.rec.Applied+1, c.rec.Last)
 		if c.rec.First < c.unstable && c.rec.First <= c.rec.Last {
 			// The log of a time with more voters: this batch applies its end, and after it none is kept.
 			r.TruncateFrom = c.rec.First

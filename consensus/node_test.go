@@ -188,16 +188,6 @@ func (n *testNode) sync() {
 	}
 }
 
-// settle does all that is to do, in order.
-func (n *testNode) settle() error {
-	for n.busy() {
-		if err := n.progress(false); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (n *testNode) record() Record {
 	if n.disk.record == nil {
 		return Record{}

@@ -39,15 +39,34 @@ func sum(n []int) (total int) {
 	return total
 }
 
-// set takes count[z] voters of each region z, starting from the skip-th, so that different skips give different sets.
-func (w twin) set(c *quorum.Config, count []int, skip int) quorum.Set {
-	var ids []quorum.NodeID
+// indices are those of the voters, by region and place in it.
+func (w twin) indices(t testing.TB, c *quorum.Config) [][]int {
+	t.Helper()
+	all := make([][]int, len(w.n))
 	for z := range w.n {
-		for i := range count[z] {
-			ids = append(ids, node(z, (i+skip)%w.n[z]))
+		for i := range w.n[z] {
+			index, ok := c.Index(node(z, i))
+			if !ok {
+				t.Fatalf("grid %v: voter %d has no index", w, node(z, i))
+			}
+			all[z] = append(all[z], index)
 		}
 	}
-	return c.SetOf(ids...)
+	return all
+}
+
+// pick takes count[z] voters of each region z, starting from the skip-th, so that different skips give different sets.
+func pick(indices [][]int, count []int, skip int) (s quorum.Set) {
+	for z, n := range count {
+		at := skip % len(indices[z])
+		for range n {
+			s = s.With(indices[z][at])
+			if at++; at == len(indices[z]) {
+				at = 0
+			}
+		}
+	}
+	return s
 }
 
 func (w twin) home(t testing.TB, c *quorum.Config, home []bool) quorum.Home {
@@ -75,12 +94,13 @@ func within(a, b []bool) bool {
 	return true
 }
 
-// eachConfig calls f with every grid up to regionsMax x nodesMax and every Fn and Fz up to one more than can matter.
+// eachConfig calls f with every grid up to regionsMax x nodesMax and every Fn and Fz, up to one more than the grid can bear:
+// beyond that they are cut to the same.
 func eachConfig(regionsMax, nodesMax int, f func(w twin)) (gridCount, configs int) {
 	grids(regionsMax, nodesMax, func(n []int) {
 		gridCount++
-		for fn := 0; fn <= (nodesMax-1)/2+1; fn++ {
-			for fz := 0; fz <= regionsMax; fz++ {
+		for fn := 0; fn <= (slices.Max(n)-1)/2+1; fn++ {
+			for fz := 0; fz <= len(n); fz++ {
 				configs++
 				f(twin{n: n, fn: fn, fz: fz})
 			}
@@ -102,9 +122,10 @@ func TestAllGridsAgainstTwin(t *testing.T) {
 			fast[i] = w.home(t, c, all[i])
 		}
 		homes += len(all)
+		indices := w.indices(t, c)
 		n := 0
 		w.vectors(func(count []int) {
-			s := w.set(c, count, n)
+			s := pick(indices, count, n)
 			n++
 			sets++
 			if got, want := c.IsQ1(s), w.isQ1(count); got != want {
