@@ -44,6 +44,9 @@ const (
 	bufferSize = 16 << 10
 	// frameGrowth is how much larger a frame's next buffer is than what has been received of it.
 	frameGrowth = 4
+	// frameEvidence is how much of a payload must have arrived for its whole length to be believed, so that no large buffer is
+	// copied into one twice its size: an eighth of ValueMax.
+	frameEvidence = ValueMax / 8
 	// pendingMax is how much of whole answers may wait for a connection's writer before those who add to it wait too.
 	pendingMax = 256 << 10
 	// writePiece is the most that one write call is given, and so what a client must take within the write timeout.

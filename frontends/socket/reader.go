@@ -133,6 +133,9 @@ func (f *frameReader) payload(n int) (p []byte, charged int64, err error) {
 	for have < n {
 		if have == len(p) {
 			size := min(n, frameGrowth*max(have, bufferSize))
+			if have >= frameEvidence {
+				size = n
+			}
 			if !f.budget.take(int64(size)) {
 				f.budget.give(charged)
 				if err := f.skip(int64(n-have), int64(have)); err != nil {

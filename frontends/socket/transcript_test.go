@@ -176,10 +176,7 @@ func (p *player) show(line string) string {
 	return out.String()
 }
 
-var (
-	versionNamed = regexp.MustCompile(`\{v(\d+)\}`)
-	repeated     = regexp.MustCompile(`\\\*\((\d+),(.)\)`)
-)
+var versionNamed = regexp.MustCompile(`\{v(\d+)\}`)
 
 func (p *player) unescape(line string) string {
 	line = versionNamed.ReplaceAllStringFunc(line, func(m string) string {
@@ -189,16 +186,5 @@ func (p *player) unescape(line string) string {
 		}
 		return p.versions[i-1]
 	})
-	line = repeated.ReplaceAllStringFunc(line, func(m string) string {
-		parts := repeated.FindStringSubmatch(m)
-		n, _ := strconv.Atoi(parts[1])
-		return strings.Repeat(parts[2], n)
-	})
-	line = strings.ReplaceAll(line, `\s`, " ")
-	line = strings.ReplaceAll(line, `"`, `\"`)
-	out, err := strconv.Unquote(`"` + line + `"`)
-	if err != nil {
-		p.t.Fatalf("line %q: %v", line, err)
-	}
-	return out
+	return unescape(p.t, line)
 }
