@@ -61,9 +61,6 @@ func (b *Blob) open(key string) error {
 		return b.violated("KEY BLOB GET answered with nothing")
 	case f.Kind == wire.KindBlob:
 		b.Size = f.Size
-		if b.Size == 0 {
-			return nil
-		}
 		return nil
 	case string(f.Text) == "EMPTY":
 		if err := b.rc.await(b.cl); err != nil {
@@ -139,10 +136,16 @@ func (b *Blob) end(err error) {
 // PutBlob writes size bytes of body as the value of key, streaming them. It returns the value's version (0 when the server
 // names none). When body ends early or fails, nothing is applied.
 func (c *Client) PutBlob(ctx context.Context, key string, body io.Reader, size int64) (version uint64, err error) {
+	return c.WriteBlob(ctx, WriteRequest{Key: key}, body, size)
+}
+
+// WriteBlob is as PutBlob, with the conditions and options of r, whose Value is not used.
+func (c *Client) WriteBlob(ctx context.Context, r WriteRequest, body io.Reader, size int64) (version uint64, err error) {
 	cl := newWrite("KEY BLOB SET")
 	defer cl.release()
-	cl.key(key)
+	cl.key(r.Key)
 	cl.number(size)
+	r.options(cl)
 	switch {
 	case cl.err != nil:
 		return 0, cl.err

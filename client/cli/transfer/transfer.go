@@ -1,11 +1,25 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 
-// Package transfer moves tables to and from files.
+// Package transfer moves tables to and from files, with a constant amount of memory.
+//
+// A file (its layout is in format.go) holds keys and values, checked record by record and as a whole. It does not hold what
+// the protocol does not show: versions, write-once terms, expiry and grants. Each prefix is read with one SCAN, which is one
+// snapshot; different prefixes, and the parts of an export that was continued, are snapshots of different times.
+//
+// An interrupted export is continued after its last whole record. An interrupted import is continued from the position in
+// its state file, up to which every record was acknowledged; since a record is a plain write, it does no harm to import one
+// twice, and one whose outcome is unknown is written again.
+//
+// Import's goroutines, the writers, end before it returns. Export starts none.
 package transfer
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 
+	"github.com/atlas-edge/atlas/client"
 	"github.com/atlas-edge/atlas/client/cli"
 )
 
@@ -14,7 +28,7 @@ type ExportOptions struct {
 	cli.Target
 	// Prefixes are tables or table.prefix; none: all tables but the system's.
 	Prefixes []string
-	// Path is the file to write; "-" or "": standard output.
+	// Path is the file to write (mode 0600); "-" or "": standard output.
 	Path string
 	// Resume continues a file that an interrupted export left; without it an existing file is refused.
 	Resume bool
@@ -41,14 +55,74 @@ type ImportOptions struct {
 	Verify bool
 	// CheckOnly reads the file and checks its checksums; no server is asked.
 	CheckOnly bool
-	// InFlight bounds the writes under way. Default 256.
+	// InFlight bounds the writes under way, 1 to 1,024. Default 256.
 	InFlight int
 	// Quiet shows no progress.
 	Quiet bool
 }
 
 // Export writes tables to a file. It returns an exit code of package cli.
-func Export(ctx context.Context, o ExportOptions, s cli.Streams) int { return cli.ExitConnect }
+func Export(ctx context.Context, o ExportOptions, s cli.Streams) int {
+	return report(s, &o.Target, export(ctx, o, s))
+}
 
 // Import reads a file into tables, or checks it. It returns an exit code of package cli.
-func Import(ctx context.Context, o ImportOptions, s cli.Streams) int { return cli.ExitConnect }
+func Import(ctx context.Context, o ImportOptions, s cli.Streams) int {
+	return report(s, &o.Target, importFile(ctx, o, s))
+}
+
+var errUsage = errors.New("usage")
+
+// report says what went wrong and makes an exit code of it.
+func report(s cli.Streams, t *cli.Target, err error) int {
+	code := cli.ExitOK
+	text := ""
+	var unreachable *connectError
+	switch {
+	case err == nil:
+		return code
+	case errors.As(err, &unreachable):
+		code, text = cli.ExitConnect, t.Explain(unreachable.cause)
+	case errors.Is(err, errUsage):
+		code, text = cli.ExitUsage, err.Error()
+	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrUnknown):
+		code, text = cli.ExitConnect, err.Error()
+	default:
+		code, text = cli.ExitError, err.Error()
+	}
+	_, _ = fmt.Fprintln(s.Err, text) // there is nowhere else to say it
+	return code
+}
+
+// connectError keeps the reason for Explain.
+type connectError struct{ cause error }
+
+func (e *connectError) Error() string { return e.cause.Error() }
+func (e *connectError) Unwrap() error { return e.cause }
+
+func dial(ctx context.Context, t *cli.Target, change func(*client.Options)) (*client.Client, error) {
+	o, err := t.ClientOptions()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if change != nil {
+		change(&o)
+	}
+	c, err := client.Dial(ctx, o)
+	if err != nil {
+		return nil, &connectError{err}
+	}
+	return c, nil
+}
+
+// note tells the user something that is no error.
+func note(s cli.Streams, quiet bool, format string, args ...any) {
+	if !quiet {
+		_, _ = fmt.Fprintf(s.Err, format+"\n", args...) // there is nowhere else to say it
+	}
+}
+
+// nopCloser is a standard stream, which is not ours to close.
+type nopCloser struct{ io.Reader }
+
+func (nopCloser) Close() error { return nil }

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package transfer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/atlas-edge/atlas/client"
+	"github.com/atlas-edge/atlas/client/cli"
+	"github.com/atlas-edge/atlas/client/cli/progress"
+	"github.com/atlas-edge/atlas/client/wire"
+)
+
+const (
+	inFlightMax = 1024
+	heldMax     = 64 << 20        // bytes of values that await their writes
+	stateEvery  = time.Second     // how often the state file is written
+	retryFor    = 2 * time.Minute // how long a write is tried again while the server is away
+)
+
+func importFile(ctx context.Context, o ImportOptions, s cli.Streams) (err error) {
+	if o.InFlight == 0 {
+		o.InFlight = 256
+	}
+	standard := o.Path == "" || o.Path == "-"
+	switch {
+	case o.InFlight < 1 || o.InFlight > inFlightMax:
+		return fmt.Errorf("%w: %d writes in flight are not within 1 to %d", errUsage, o.InFlight, inFlightMax)
+	case o.Resume && standard:
+		return fmt.Errorf("%w: only the import of a file can be continued", errUsage)
+	case o.Verify && (o.CheckOnly || o.Resume || o.IfAbsent), o.CheckOnly && o.Resume:
+		return fmt.Errorf("%w: verify and check exclude each other, and what goes with writing", errUsage)
+	}
+	file := io.ReadCloser(nopCloser{s.In})
+	size := int64(-1)
+	if !standard {
+		f, err := os.Open(o.Path)
+		if err != nil {
+			return err
+		}
+		if info, err := f.Stat(); err == nil {
+			size = info.Size()
+		}
+		file = f
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	bar := (*progress.Bar)(nil)
+	if !o.Quiet {
+		bar = progress.Bytes(s.Err, "import", size)
+		defer bar.Done()
+	}
+	rd, err := newReader(bar.Reader(file))
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.Path, err)
+	}
+	switch {
+	case o.CheckOnly:
+		err = checkFile(rd)
+	case o.Verify:
+		err = verify(ctx, o, s, rd, bar)
+	default:
+		err = load(ctx, o, s, rd, bar)
+	}
+	if err != nil {
+		return err
+	}
+	bar.Done()
+	if o.CheckOnly {
+		note(s, o.Quiet, "%d records, %d bytes of values: every checksum is right", rd.Records, rd.Bytes)
+	}
+	return nil
+}
+
+// checkFile reads everything.
+func checkFile(rd *reader) error {
+	for {
+		if _, _, err := rd.next(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// job is a record to be written.
+type job struct {
+	seq   uint64
+	key   string
+	value []byte
+}
+
+// loader writes records with several goroutines.
+type loader struct {
+	c      *client.Client
+	o      ImportOptions
+	cancel context.CancelCauseFunc
+	jobs   chan job
+	held   *budget
+
+	mu      sync.Mutex
+	next    uint64              // every record before this one is written
+	done    map[uint64]struct{} // those beyond it
+	skipped uint64
+}
+
+// load writes the records of a file.
+func load(ctx context.Context, o ImportOptions, s cli.Streams, rd *reader, bar *progress.Bar) (err error) {
+	st, skip, err := openState(o, rd)
+	if err != nil {
+		return err
+	}
+	c, err := dial(ctx, &o.Target, func(co *client.Options) { co.ExclusiveMax = 16 })
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	began := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	l := &loader{c: c, o: o, cancel: cancel, jobs: make(chan job), held: newBudget(heldMax), next: skip, done: make(map[uint64]struct{})}
+	var wg sync.WaitGroup
+	for range o.InFlight {
+		wg.Go(func() { l.work(ctx) })
+	}
+	err = l.read(ctx, rd, skip, st)
+	close(l.jobs)
+	wg.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // the first failure, of which others follow
+	}
+	if serr := st.save(l.next); err == nil {
+		err = serr
+	}
+	if err != nil {
+		if st.path != "" {
+			err = fmt.Errorf("%w\n  %d records are written; continue with resume", err, l.next)
+		}
+		return err
+	}
+	bar.Done()
+	note(s, o.Quiet, "imported %d records (%d were there already), %d bytes of values, in %v", rd.Records-skip-l.skipped, skip+l.skipped, rd.Bytes, time.Since(began).Round(time.Millisecond))
+	return st.remove()
+}
+
+// read hands the records to the writers; long ones it writes itself, as they are read.
+func (l *loader) read(ctx context.Context, rd *reader, skip uint64, st *state) error {
+	saved := time.Now()
+	for seq := uint64(0); ; seq++ {
+		key, size, err := rd.next()
+		if errors.Is(err, io.EOF) {
+			if seq < skip {
+				return fmt.Errorf("%w: the state file is of a longer export", errUsage)
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if seq < skip {
+			continue
+		}
+		if size > streamMin {
+			if err := l.stream(ctx, key, size, rd); err != nil {
+				return fmt.Errorf("write %s: %w", wire.Visible(key), err)
+			}
+			l.finished(seq)
+		} else if err := l.hand(ctx, seq, key, size, rd); err != nil {
+			return err
+		}
+		if time.Since(saved) > stateEvery {
+			saved = time.Now()
+			if err := st.save(l.position()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (l *loader) hand(ctx context.Context, seq uint64, key string, size int64, rd *reader) error {
+	if !l.held.take(ctx, size) {
+		return context.Cause(ctx)
+	}
+	value := make([]byte, size)
+	if _, err := io.ReadFull(rd, value); err != nil {
+		l.held.give(size)
+		return err
+	}
+	select {
+	case l.jobs <- job{seq, key, value}:
+		return nil
+	case <-ctx.Done():
+		l.held.give(size)
+		return context.Cause(ctx)
+	}
+}
+
+func (l *loader) work(ctx context.Context) {
+	for j := range l.jobs {
+		err := l.write(ctx, j)
+		l.held.give(int64(len(j.value)))
+		if err != nil {
+			l.cancel(fmt.Errorf("write %s: %w", wire.Visible(j.key), err))
+			continue
+		}
+		l.finished(j.seq)
+	}
+}
+
+// write writes a record, again and again while the server is away.
+func (l *loader) write(ctx context.Context, j job) error {
+	began := time.Now()
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		_, err := l.c.Write(ctx, client.WriteRequest{Key: j.key, Value: j.value, IfAbsent: l.o.IfAbsent})
+		if l.present(err) {
+			return nil
+		}
+		again := errors.Is(err, client.ErrUnavailable) || errors.Is(err, client.ErrUnknown)
+		if err == nil || !again || ctx.Err() != nil || time.Since(began) > retryFor {
+			return err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
+}
+
+// present tells whether err says that the key is there and shall be left.
+func (l *loader) present(err error) bool {
+	if !l.o.IfAbsent || !errors.Is(err, client.ErrConflict) {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.skipped++
+	return true
+}
+
+func (l *loader) stream(ctx context.Context, key string, size int64, rd *reader) error {
+	_, err := l.c.WriteBlob(ctx, client.WriteRequest{Key: key, IfAbsent: l.o.IfAbsent}, rd, size)
+	if l.present(err) {
+		return nil
+	}
+	return err
+}
+
+// finished counts a record as written.
+func (l *loader) finished(seq uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.done[seq] = struct{}{}
+	for {
+		if _, ok := l.done[l.next]; !ok {
+			return
+		}
+		delete(l.done, l.next)
+		l.next++
+	}
+}
+
+func (l *loader) position() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next
+}
+
+// budget bounds the bytes that are held.
+type budget struct {
+	mu    sync.Mutex
+	left  int64
+	freed chan struct{} // capacity 1
+}
+
+func newBudget(n int64) *budget { return &budget{left: n, freed: make(chan struct{}, 1)} }
+
+// take waits for n bytes. One goroutine takes. Requires: n does not exceed the whole budget.
+func (b *budget) take(ctx context.Context, n int64) bool {
+	for {
+		b.mu.Lock()
+		ok := b.left >= n
+		if ok {
+			b.left -= n
+		}
+		b.mu.Unlock()
+		if ok {
+			return true
+		}
+		select {
+		case <-b.freed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (b *budget) give(n int64) {
+	b.mu.Lock()
+	b.left += n
+	b.mu.Unlock()
+	select {
+	case b.freed <- struct{}{}:
+	default:
+	}
+}
+
+// state is the file that keeps how far an import has come.
+type state struct {
+	path string // "": none is kept
+	stateFile
+}
+
+type stateFile struct {
+	Format  int    `json:"format"`
+	Export  string `json:"export"`  // identifies the export file: a checksum of its head
+	Records uint64 `json:"records"` // all before this one are written
+}
+
+func openState(o ImportOptions, rd *reader) (*state, uint64, error) {
+	st := &state{path: o.StatePath, stateFile: stateFile{Format: 1, Export: headSum(rd)}}
+	if o.Path == "" || o.Path == "-" {
+		st.path = ""
+		return st, 0, nil
+	}
+	if st.path == "" {
+		st.path = o.Path + ".import-state"
+	}
+	if !o.Resume {
+		return st, 0, nil
+	}
+	data, err := os.ReadFile(st.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return st, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	var old stateFile
+	if err := json.Unmarshal(data, &old); err != nil || old.Format != 1 {
+		return nil, 0, fmt.Errorf("%w: %s is no state of an import", errUsage, st.path)
+	}
+	if old.Export != st.Export {
+		return nil, 0, fmt.Errorf("%w: %s is of another export file", errUsage, st.path)
+	}
+	return st, old.Records, nil
+}
+
+// headSum identifies an export file.
+func headSum(rd *reader) string {
+	return hex.EncodeToString(rd.hash.Sum(nil)[:sha256.Size])
+}
+
+func (st *state) save(records uint64) error {
+	if st.path == "" {
+		return nil
+	}
+	st.Records = records
+	data, err := json.Marshal(st.stateFile)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(st.path), ".import-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), st.path)
+	}
+	if err != nil {
+		err = errors.Join(err, os.Remove(f.Name()))
+	}
+	return err
+}
+
+func (st *state) remove() error {
+	if st.path == "" {
+		return nil
+	}
+	return os.Remove(st.path)
+}

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package transfer
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+
+	"go.uber.org/goleak"
+
+	"github.com/atlas-edge/atlas/client/cli"
+	"github.com/atlas-edge/atlas/client/internal/fakenode"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func startNode(t testing.TB, n *fakenode.Node) cli.Target {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Serve(l)
+	t.Cleanup(n.Close)
+	return cli.Target{Endpoint: path}
+}
+
+// fill puts values of many kinds into three tables and one of the system's.
+func fill(n *fakenode.Node) (records int) {
+	r := rand.New(rand.NewPCG(1, 2))
+	binary := func(size int) string {
+		b := make([]byte, size)
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		return string(b)
+	}
+	for i := range 300 {
+		n.Put(fmt.Sprintf("users.%03d", i), fmt.Sprintf("value %d", i))
+		n.Put(fmt.Sprintf("shop/orders.%03d", i), binary(i))
+	}
+	n.Put("blobs.empty", "")
+	n.Put("blobs.exact", binary(chunkLen))
+	n.Put("blobs.exact2", binary(2*chunkLen))
+	n.Put("blobs.large", binary(3<<20+17))
+	n.Put("blobs.odd key \xff\n", "v")
+	n.Put("user.other", "not of users")
+	n.Put("atlas.nodes.1", "the system's")
+	return 606
+}
+
+func run(t *testing.T, f func(cli.Streams) int, in io.Reader) (out []byte, notes string, code int) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = f(cli.Streams{In: in, Out: &o, Err: &e})
+	return o.Bytes(), e.String(), code
+}
+
+func mustExport(t *testing.T, o ExportOptions, want int) string {
+	t.Helper()
+	_, notes, code := run(t, func(s cli.Streams) int { return Export(t.Context(), o, s) }, nil)
+	if code != want {
+		t.Fatalf("export: exit %d, want %d: %s", code, want, notes)
+	}
+	return notes
+}
+
+func mustImport(t *testing.T, o ImportOptions, want int) string {
+	t.Helper()
+	_, notes, code := run(t, func(s cli.Streams) int { return Import(t.Context(), o, s) }, nil)
+	if code != want {
+		t.Fatalf("import: exit %d, want %d: %s", code, want, notes)
+	}
+	return notes
+}
+
+func sameData(t *testing.T, a, b *fakenode.Node) {
+	t.Helper()
+	for _, key := range a.Keys() {
+		if strings.HasPrefix(key, "atlas.") {
+			continue
+		}
+		want, _ := a.Get(key)
+		got, ok := b.Get(key)
+		if !ok || got != want {
+			t.Errorf("%q: %d bytes, want %d", key, len(got), len(want))
+		}
+	}
+}
+
+func TestThereAndBack(t *testing.T) {
+	from, to := &fakenode.Node{}, &fakenode.Node{}
+	records := fill(from)
+	source, sink := startNode(t, from), startNode(t, to)
+	path := filepath.Join(t.TempDir(), "x")
+	for _, rows := range []int{0, 7} {
+		notes := mustExport(t, ExportOptions{Target: source, Path: path, PageRows: rows, Force: true}, cli.ExitOK)
+		if !strings.Contains(notes, fmt.Sprintf("exported %d records", records)) {
+			t.Errorf("notes: %s", notes)
+		}
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	mustImport(t, ImportOptions{Path: path, CheckOnly: true}, cli.ExitOK)
+	mustImport(t, ImportOptions{Target: source, Path: path, Verify: true}, cli.ExitOK)
+	if notes := mustImport(t, ImportOptions{Target: sink, Path: path, Verify: true}, cli.ExitError); !strings.Contains(notes, "0 records are the same, 606 missing, 0 different") {
+		t.Errorf("verify against nothing: %s", notes)
+	}
+	mustImport(t, ImportOptions{Target: sink, Path: path}, cli.ExitOK)
+	sameData(t, from, to)
+	if _, err := os.Stat(path + ".import-state"); err == nil {
+		t.Error("the state file stays")
+	}
+	to.Put("users.000", "changed")
+	to.Put("users.only-here", "x")
+	if notes := mustImport(t, ImportOptions{Target: sink, Path: path, Verify: true}, cli.ExitError); !strings.Contains(notes, "different: users.000\n605 records are the same, 0 missing, 1 different; 1 keys are only") {
+		t.Errorf("verify: %s", notes)
+	}
+	if notes := mustImport(t, ImportOptions{Target: sink, Path: path, IfAbsent: true}, cli.ExitOK); !strings.Contains(notes, "imported 0 records (606 were there already)") {
+		t.Errorf("if absent: %s", notes)
+	}
+	if v, _ := to.Get("users.000"); v != "changed" {
+		t.Error("if absent: overwritten")
+	}
+	mustExport(t, ExportOptions{Target: source, Path: path}, cli.ExitUsage)
+}
+
+func TestPrefixesAndStreams(t *testing.T) {
+	from, to := &fakenode.Node{}, &fakenode.Node{}
+	fill(from)
+	source, sink := startNode(t, from), startNode(t, to)
+	o := ExportOptions{Target: source, Path: "-", Prefixes: []string{"users.1", "shop/orders.00", "users.10"}}
+	data, notes, code := run(t, func(s cli.Streams) int { return Export(t.Context(), o, s) }, nil)
+	if code != 0 {
+		t.Fatal(notes)
+	}
+	_, notes, code = run(t, func(s cli.Streams) int { return Import(t.Context(), ImportOptions{Target: sink}, s) }, bytes.NewReader(data))
+	if code != 0 || len(to.Keys()) != 110 {
+		t.Errorf("exit %d, %d keys: %s", code, len(to.Keys()), notes)
+	}
+	mustExport(t, ExportOptions{Target: source, Path: "-", Resume: true}, cli.ExitUsage)
+	mustExport(t, ExportOptions{Target: source, Prefixes: []string{""}}, cli.ExitUsage)
+	mustExport(t, ExportOptions{Target: cli.Target{Endpoint: "/nonexistent/s"}}, cli.ExitConnect)
+	mustImport(t, ImportOptions{Path: "/nonexistent/file"}, cli.ExitError)
+	mustImport(t, ImportOptions{Path: "/nonexistent/file", Verify: true, CheckOnly: true}, cli.ExitUsage)
+	mustImport(t, ImportOptions{InFlight: 5000}, cli.ExitUsage)
+}
+
+// An export cut at any byte is continued to the same records, and never taken for a whole one.
+func TestExportResumes(t *testing.T) {
+	from := &fakenode.Node{}
+	fill(from)
+	source := startNode(t, from)
+	dir := t.TempDir()
+	whole := filepath.Join(dir, "whole")
+	mustExport(t, ExportOptions{Target: source, Path: whole}, cli.ExitOK)
+	data, err := os.ReadFile(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 25 {
+		cut := r.IntN(len(data))
+		path := filepath.Join(dir, fmt.Sprint(cut))
+		if err := os.WriteFile(path, data[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		mustImport(t, ImportOptions{Path: path, CheckOnly: true}, cli.ExitError)
+		if cut > 0 && cut < 200 { // within the head: nothing to go on from
+			continue
+		}
+		mustExport(t, ExportOptions{Target: source, Path: path, Resume: true}, cli.ExitOK)
+		got, err := os.ReadFile(path)
+		if err != nil || cut > 0 && !bytes.Equal(got, data) {
+			t.Errorf("cut at %d: %d bytes, want %d, %v", cut, len(got), len(data), err)
+		}
+	}
+	if notes := mustExport(t, ExportOptions{Target: source, Path: whole, Resume: true}, cli.ExitOK); !strings.Contains(notes, "is complete: 606") {
+		t.Errorf("notes: %s", notes)
+	}
+	mustExport(t, ExportOptions{Target: source, Path: whole, Resume: true, Prefixes: []string{"users"}}, cli.ExitUsage)
+	if err := os.WriteFile(whole, []byte("something else"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustExport(t, ExportOptions{Target: source, Path: whole, Resume: true}, cli.ExitError)
+}
+
+// An export that lost its server keeps what it has and can be continued.
+func TestExportLosesServer(t *testing.T) {
+	from := &fakenode.Node{}
+	fill(from)
+	var scans atomic.Int64
+	from.Hook = func(_ *fakenode.Conn, _, line string) (bool, error) {
+		if strings.HasPrefix(line, "SCAN") && scans.Add(1) == 30 {
+			return true, errors.New("cut")
+		}
+		return false, nil
+	}
+	source := startNode(t, from)
+	path := filepath.Join(t.TempDir(), "x")
+	mustExport(t, ExportOptions{Target: source, Path: path, PageRows: 10}, cli.ExitConnect)
+	mustExport(t, ExportOptions{Target: source, Path: path, PageRows: 10, Resume: true}, cli.ExitOK)
+	mustImport(t, ImportOptions{Target: source, Path: path, Verify: true}, cli.ExitOK)
+}
+
+// An import that fails is continued where it stopped, and lost answers do no harm.
+func TestImportResumes(t *testing.T) {
+	from, to := &fakenode.Node{}, &fakenode.Node{}
+	fill(from)
+	var writes, fail atomic.Int64
+	fail.Store(150)
+	to.Hook = func(c *fakenode.Conn, tag, line string) (bool, error) {
+		if !strings.HasPrefix(line, "KEY WRITE") && !strings.HasPrefix(line, "KEY BLOB SET") {
+			return false, nil
+		}
+		switch n := writes.Add(1); {
+		case n%40 == 0:
+			return false, errors.New("cut") // the outcome is unknown
+		case n == fail.Load():
+			if tag != "" {
+				tag = "[ID:" + tag + "] "
+			}
+			c.Raw(tag + "ERROR WARN denied: no\r\n")
+			return true, nil
+		}
+		return false, nil
+	}
+	source, sink := startNode(t, from), startNode(t, to)
+	path := filepath.Join(t.TempDir(), "x")
+	mustExport(t, ExportOptions{Target: source, Path: path}, cli.ExitOK)
+	notes := mustImport(t, ImportOptions{Target: sink, Path: path, InFlight: 8}, cli.ExitError)
+	if !strings.Contains(notes, "denied: no") || !strings.Contains(notes, "continue with resume") {
+		t.Errorf("notes: %s", notes)
+	}
+	before := writes.Load()
+	fail.Store(-1)
+	mustImport(t, ImportOptions{Target: sink, Path: path, InFlight: 8, Resume: true}, cli.ExitOK)
+	sameData(t, from, to)
+	if again := writes.Load() - before; again > 606-100+100 {
+		t.Errorf("%d writes the second time, %d the first", again, before)
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	mustExport(t, ExportOptions{Target: source, Path: other, Prefixes: []string{"users"}}, cli.ExitOK)
+	if err := os.WriteFile(other+".import-state", []byte(`{"format":1,"export":"x","records":5}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustImport(t, ImportOptions{Target: sink, Path: other, Resume: true}, cli.ExitUsage)
+}
+
+// Every single bit that is flipped, and every byte that is missing, is noticed before it does harm.
+func TestDamageIsNoticed(t *testing.T) {
+	var file bytes.Buffer
+	w, err := newWriter(&file, Meta{Prefixes: []string{"t."}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, value := range []string{"", "one", strings.Repeat("two", 30)} {
+		if err := w.key(fmt.Sprintf("t.%d", i), int64(len(value))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.end(); err != nil {
+		t.Fatal(err)
+	}
+	data := file.Bytes()
+	if got, err := readAll(bytes.NewReader(data)); err != nil || len(got) != 3 {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if w.written != int64(len(data)) {
+		t.Errorf("counted %d bytes of %d", w.written, len(data))
+	}
+	for i := range data {
+		for bit := range 8 {
+			bad := bytes.Clone(data)
+			bad[i] ^= 1 << bit
+			got, err := readAll(bytes.NewReader(bad))
+			if err == nil {
+				t.Errorf("byte %d bit %d: not noticed", i, bit)
+			}
+			for key, value := range got {
+				if want := map[string]string{"t.0": "", "t.1": "one", "t.2": strings.Repeat("two", 30)}; want[key] != value {
+					t.Errorf("byte %d bit %d: %q is %q", i, bit, key, value)
+				}
+			}
+		}
+		if _, err := readAll(iotest.OneByteReader(bytes.NewReader(data[:i]))); err == nil {
+			t.Errorf("cut at %d: not noticed", i)
+		}
+	}
+	if _, err := readAll(bytes.NewReader(append(bytes.Clone(data), 0))); !errors.Is(err, ErrDamaged) {
+		t.Errorf("trailing byte: %v", err)
+	}
+	newer := bytes.Clone(data)
+	newer[8] = 2
+	if _, err := readAll(bytes.NewReader(newer)); !errors.Is(err, ErrFormat) {
+		t.Errorf("newer format: %v", err)
+	}
+	if _, err := w.Write([]byte("more")); err == nil {
+		t.Error("a value longer than its length")
+	}
+}
+
+func readAll(r io.Reader) (map[string]string, error) {
+	got := make(map[string]string)
+	rd, err := newReader(r)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		key, size, err := rd.next()
+		if errors.Is(err, io.EOF) {
+			return got, nil
+		}
+		if err != nil {
+			return got, err
+		}
+		value, err := io.ReadAll(rd)
+		if err != nil {
+			return got, err
+		}
+		if int64(len(value)) != size {
+			return got, errors.New("size")
+		}
+		got[key] = string(value)
+	}
+}
+
+func FuzzReader(f *testing.F) {
+	var file bytes.Buffer
+	w, err := newWriter(&file, Meta{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := errors.Join(w.key("t.a", 5), func() error { _, err := w.Write([]byte("hello")); return err }(), w.key("t.b", 0), w.end()); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(file.Bytes())
+	f.Add(file.Bytes()[:30])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, aerr := readAll(bytes.NewReader(data))
+		b, berr := readAll(iotest.OneByteReader(bytes.NewReader(data)))
+		if len(a) != len(b) || (aerr == nil) != (berr == nil) {
+			t.Errorf("%d records, %v; byte by byte %d, %v", len(a), aerr, len(b), berr)
+		}
+		if rd, at, _, _, err := resumeAt(bytes.NewReader(data)); err == nil {
+			sum := sha256.Sum256(data[:at.offset])
+			wr, err := resumeWriter(io.Discard, at)
+			if err != nil || string(wr.hash.Sum(nil)) != string(sum[:]) || rd == nil {
+				t.Errorf("goes on with another checksum, %v", err)
+			}
+		}
+	})
+}
