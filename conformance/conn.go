@@ -11,6 +11,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -145,6 +146,9 @@ func (c *conn) eof() error {
 	}
 	return nil
 }
+
+// isEnd says whether the other side has gone.
+func isEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) }
 
 func isTimeout(err error) bool {
 	var t net.Error

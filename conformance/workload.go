@@ -253,6 +253,9 @@ type watcher struct {
 	last uint64
 }
 
+// errWatchEnded is what a watch that the node ended fails with.
+var errWatchEnded = errors.New("watch ended")
+
 // watch begins a watch after a version.
 func (c *conn) watch(prefix string, from uint64) (*watcher, error) {
 	err := c.send(fmt.Sprintf("[ID:w] WATCH %s FROM %d\r\n", prefix, from))
@@ -261,30 +264,28 @@ func (c *conn) watch(prefix string, from uint64) (*watcher, error) {
 
 // next gives the next event. Versions must not go down, and none may be at or below where the watch began.
 func (w *watcher) next() (history.Change, error) {
-	for {
-		line, err := w.c.line()
-		if err != nil {
-			return history.Change{}, err
-		}
-		frame, ok := strings.CutPrefix(line, w.tag)
-		if !ok {
-			return history.Change{}, fmt.Errorf("line %.200q is not of the watch", line)
-		}
-		if strings.HasPrefix(frame, "VERSION:") {
-			continue // the version that the watch begins after
-		}
-		words := strings.SplitN(frame, " ", 4)
-		if len(words) != 4 || words[0] != "EVENT" || (words[1] != "PUT" && words[1] != "DEL") {
-			return history.Change{}, fmt.Errorf("line %.200q is no event", line)
-		}
-		v, err := strconv.ParseUint(words[2], 10, 64)
-		if err != nil {
-			return history.Change{}, err
-		}
-		if v < w.last {
-			return history.Change{}, fmt.Errorf("event %.200q comes after one of version %d", frame, w.last)
-		}
-		w.last = v
-		return history.Change{Key: words[3], Version: v, Deleted: words[1] == "DEL"}, nil
+	line, err := w.c.line()
+	if err != nil {
+		return history.Change{}, err
 	}
+	frame, ok := strings.CutPrefix(line, w.tag)
+	if !ok {
+		return history.Change{}, fmt.Errorf("line %.200q is not of the watch", line)
+	}
+	if strings.HasPrefix(frame, "ERROR ") {
+		return history.Change{}, fmt.Errorf("%w: %.200s", errWatchEnded, frame)
+	}
+	words := strings.SplitN(frame, " ", 4)
+	if len(words) != 4 || words[0] != "EVENT" || (words[1] != "PUT" && words[1] != "DEL") {
+		return history.Change{}, fmt.Errorf("line %.200q is no event", line)
+	}
+	v, err := strconv.ParseUint(words[2], 10, 64)
+	if err != nil {
+		return history.Change{}, err
+	}
+	if v < w.last {
+		return history.Change{}, fmt.Errorf("event %.200q comes after one of version %d", frame, w.last)
+	}
+	w.last = v
+	return history.Change{Key: words[3], Version: v, Deleted: words[1] == "DEL"}, nil
 }

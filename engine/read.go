@@ -147,14 +147,14 @@ func scanRange(r ScanRequest) (k key.Key, lower, upper []byte, err error) {
 	if after.Table() != k.Table() {
 		return k, nil, nil, Errorf(ClassInvalid, "key %s to begin after is not in table %s", key.Text(r.After), key.Text([]byte(k.Table())))
 	}
-	if r.Reverse {
-		if bytes.Compare(after.Rest(), upper) < 0 {
-			upper = after.Rest()
-		}
-		return k, lower, upper, nil
-	}
-	if bytes.Compare(after.Rest(), lower) >= 0 {
+	switch {
+	case r.Reverse && bytes.Compare(after.Rest(), upper) < 0:
+		upper = after.Rest()
+	case !r.Reverse && bytes.Compare(after.Rest(), lower) >= 0:
 		lower = append(bytes.Clone(after.Rest()), 0)
+	}
+	if bytes.Compare(lower, upper) > 0 {
+		lower = upper // it begins behind the last key of the prefix: nothing is left
 	}
 	return k, lower, upper, nil
 }

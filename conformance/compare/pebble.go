@@ -74,8 +74,14 @@ func startPebble(_ context.Context, env *environment) (peer, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	p := &pebblePeer{cmd: cmd, in: in, to: json.NewEncoder(in), out: json.NewDecoder(bufio.NewReader(out))}
+	p := startConversation(in, out)
+	p.cmd = cmd
 	return p, p.to.Encode(childConfig{Dir: dir, Seed: env.seed, Keys: env.keys})
+}
+
+// startConversation is with a child that reads what is written to in.
+func startConversation(in io.WriteCloser, out io.Reader) *pebblePeer {
+	return &pebblePeer{in: in, to: json.NewEncoder(in), out: json.NewDecoder(bufio.NewReader(out))}
 }
 
 func (p *pebblePeer) ask(r childRequest) (sample, error) {
