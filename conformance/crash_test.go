@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -363,20 +365,42 @@ func crashSeed(t *testing.T) *rand.Rand {
 func TestKill(t *testing.T) {
 	own(t)
 	rng := crashSeed(t)
-	dir := filepath.Join(t.TempDir(), "data")
-	p := startProcess(t, dir)
+	dir, path := filepath.Join(t.TempDir(), "data"), filepath.Join(socketDir(t), "s")
+	p := startProcess(t, dir, path)
 	var past []settled
 	for round := range crashRounds() {
-		e := crashEnv(t, p.socket)
+		e := crashEnv(t, path)
 		l := newCrashLoad(t, e, rng)
 		if err := l.run(t.Context(), func() { p.kill(t) }); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
-		p = startProcess(t, dir)
-		e.address = p.socket
+		p = startProcess(t, dir, path)
 		past = crashRound(t, e, l, round, past)
 	}
 	addRounds("SIGKILL", crashRounds())
+}
+
+// TestStop asks the real binary to stop while clients load it: it does, and what was answered is there afterwards, and
+// what was not is there whole or not at all. (G1, G2, G4)
+func TestStop(t *testing.T) {
+	own(t)
+	rng := crashSeed(t)
+	dir, path := filepath.Join(t.TempDir(), "data"), filepath.Join(socketDir(t), "s")
+	p := startProcess(t, dir, path)
+	e := crashEnv(t, path)
+	l := newCrashLoad(t, e, rng)
+	if err := l.run(t.Context(), func() { p.stop(t) }); err != nil {
+		t.Fatal(err)
+	}
+	if p.cmd.ProcessState == nil || p.cmd.ProcessState.ExitCode() != 0 {
+		t.Errorf("the node ended with %v:\n%s", p.cmd.ProcessState, p.log.tail())
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a node that stopped leaves its socket: %v", err)
+	}
+	startProcess(t, dir, path)
+	crashRound(t, e, l, 0, nil)
+	addRounds("SIGTERM", 1)
 }
 
 // TestPowerLoss runs a node on a file system in memory that keeps, at a crash, what was synced and a part of what was

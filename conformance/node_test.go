@@ -135,14 +135,15 @@ type process struct {
 	done   chan struct{}
 }
 
-// startProcess runs the binary on a data directory until it answers on its socket. Requires: nothing else runs there.
-func startProcess(t *testing.T, dir string) *process {
+// startProcess runs the binary on a data directory until it answers on its socket. Requires: nothing else runs there; what
+// a killed one left at the socket's path may be there.
+func startProcess(t *testing.T, dir, socketPath string) *process {
 	t.Helper()
 	bin, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{socket: filepath.Join(socketDir(t), "s"), log: &lockedBuffer{}, done: make(chan struct{})}
+	p := &process{socket: socketPath, log: &lockedBuffer{}, done: make(chan struct{})}
 	config := filepath.Join(t.TempDir(), "Caddyfile")
 	text := fmt.Sprintf(`{
 	admin off
@@ -203,6 +204,19 @@ func (p *process) await(t *testing.T) {
 			t.Fatalf("the node does not answer: %v\n%s", err, p.log.tail())
 		}
 		time.Sleep(10 * time.Millisecond) // sleep: the pause between two polls
+	}
+}
+
+// stop asks the process to end and waits until it has.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(2 * patience):
+		t.Errorf("the node does not stop:\n%s", p.log.tail())
 	}
 }
 
