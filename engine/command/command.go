@@ -58,7 +58,7 @@ type Timestamp = uint64
 // Command is one atomic step of a group.
 type Command struct {
 	Principal  string // "" = none
-	Admin      bool   // the principal held the admin grant when the command was built
+	Admin      bool   // the principal held the admin grant when the command was built: group atlas has a log of its own, not ordered with this one
 	System     bool   // built by the engine for itself: passes every grant, may write the system table. Never from a client's wish
 	Conditions []Condition
 	Mutations  []Mutation

@@ -372,7 +372,7 @@ func TestLongHistories(t *testing.T) {
 	if seed == 0 {
 		seed = 20_260_101
 	}
-	runs := 60
+	runs := 20
 	if os.Getenv("ATLAS_LONG") != "" {
 		runs = 3000
 	}

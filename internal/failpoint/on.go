@@ -29,8 +29,8 @@ type state struct {
 	fired       uint64
 }
 
-// registry is a mutable package variable, against the rule for product code: this file is only in test builds, and a
-// site has no other way to find who armed it. All nodes of a process share it.
+// shared: by all nodes of a process. This file is in builds for tests only, and a site has no other way to find who
+// armed it.
 var registry struct {
 	once  sync.Once
 	mu    sync.Mutex
