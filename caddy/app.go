@@ -53,6 +53,15 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.log = ctx.Slogger()
+	if len(a.Nodes) > 0 {
+		// Sites that need Caddy's authorities load them.
+		if _, err := ctx.AppIfConfigured("http"); err != nil && !errors.Is(err, caddy.ErrNotConfigured) {
+			return err
+		}
+		if err := keepTrustStore(ctx); err != nil {
+			return err
+		}
+	}
 	for i, n := range a.Nodes {
 		if n == nil {
 			return fmt.Errorf("node %d is null", i+1)

@@ -133,6 +133,11 @@ begin with the run's own prefix. <socket> is a Unix socket's path, or HOST:PORT 
 	f.StringVar(&o.Network, "network", "unix", "unix or tcp")
 	f.StringVar(&o.Filter, "run", "", "run the cases whose names match this regular `expression`")
 	f.BoolVarP(&o.Verbose, "verbose", "v", false, "print each case as it passes")
+	f.BoolVar(&o.Fresh, "fresh", false, "the node was just started, holds no data and is the readme's: run what needs that, too")
+	f.BoolVar(&o.Long, "long", false, "run more operations where a case takes a number of them")
+	f.Uint64Var(&o.Seed, "seed", 0, "seed of every random choice; 0: draw one and print it")
+	f.StringVar(&o.Artifacts, "artifacts", "", "keep what helps to understand a failure in this `directory`")
+	_ = cmd.MarkFlagDirname("artifacts") // the flag exists
 	program(cmd, func(ctx context.Context, args []string) int {
 		o.Address, o.Out = args[0], cmd.OutOrStdout()
 		_, err := conformance.Run(ctx, o)

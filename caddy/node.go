@@ -155,9 +155,10 @@ type frontend struct {
 	served   frontends.Frontend
 	log      *slog.Logger
 
-	cancel context.CancelFunc
-	group  sync.WaitGroup
-	err    atomic.Pointer[error] // why Serve ended before it was told to
+	cancel   context.CancelFunc
+	group    sync.WaitGroup
+	stopping atomic.Bool
+	err      atomic.Pointer[error] // why Serve ended before it was told to
 }
 
 // acquireFrontend takes a reference to what listens on the module's address, opening it if nothing does. What runs must
@@ -219,7 +220,7 @@ func openFrontend(n *node, module FrontendModule, settings string) (*frontend, e
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	f.group.Go(func() {
-		if err := f.served.Serve(ctx); err != nil {
+		if err := f.served.Serve(ctx); err != nil && !f.stopping.Load() {
 			f.err.Store(&err)
 			f.log.Error("frontend stopped", "error", err)
 		}
@@ -242,7 +243,7 @@ func (f *frontend) release() error {
 
 // Destruct lets clients finish for the drain timeout, then cuts them.
 func (f *frontend) Destruct() error {
-	defer f.cancel()
+	f.stopping.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(f.node.drain.Load()))
 	defer cancel()
 	err := f.served.Shutdown(ctx)

@@ -140,7 +140,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"status_from", base + "status_from 10.0.0.0/33", "want an address"},
 		{"status_from none", base + "status_from", "at least one address range"},
 		{"frontend without name", base + "frontend", "frontend takes a name"},
-		{"frontend unknown", base + "frontend carrier_pigeon", `frontend "carrier_pigeon" is not in this build, which has socket, tcp`},
+		{"frontend unknown", base + "frontend carrier_pigeon", `frontend "carrier_pigeon" is not in this build, which has `},
 		{"socket without path", base + "socket", "socket takes one argument"},
 		{"socket option", base + "socket /tmp/s {\nsize 3\n}", `socket has no option "size"`},
 		{"socket option twice", base + "socket /tmp/s {\nmode 0600\nmode 0600\n}", "option mode is given twice"},

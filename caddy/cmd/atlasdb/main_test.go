@@ -123,7 +123,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	p := &process{cmd: exec.Command(path, args[1:]...), log: log.Name(), done: make(chan struct{})}
 	p.cmd.Dir = ts.MkAbs(".")
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	for _, v := range []string{"HOME", "PATH", "D", "WORK", "TMPDIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "SECRET", "GORACE"} {
+	for _, v := range []string{"HOME", "PATH", "D", "WORK", "TMPDIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "SECRET", "P", "Q", "GORACE"} {
 		if value := ts.Getenv(v); value != "" {
 			p.cmd.Env = append(p.cmd.Env, v+"="+value)
 		}

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package caddy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddypki"
+
+	"github.com/atlas-edge/atlas/frontends"
+)
+
+func init() { caddy.RegisterModule(new(pigeon)) }
+
+// pigeon is a frontend that a build could add: a module of its own, unknown to this package.
+type pigeon struct {
+	Coop   string `json:"coop"`
+	Colour string `json:"colour,omitempty"`
+}
+
+// coops are where pigeons tell what happened to them.
+var coops sync.Map // shared: Caddy makes modules from names alone; each test has names of its own
+
+type coop struct {
+	openErr  error
+	serveErr error
+
+	mu     sync.Mutex
+	events []string // guarded by mu
+	served *pigeonPost
+}
+
+func (c *coop) note(event string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events = append(c.events, event)
+}
+
+func (c *coop) told() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.events, " ")
+}
+
+func (*pigeon) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "atlas.frontends.pigeon", New: func() caddy.Module { return new(pigeon) }}
+}
+
+func (p *pigeon) coop() *coop {
+	c, _ := coops.LoadOrStore(p.Coop, new(coop))
+	return c.(*coop)
+}
+
+func (p *pigeon) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if err := oneArg(d, &p.Coop); err != nil {
+		return err
+	}
+	return readBlock(d, "pigeon", map[string]option{"colour": textOption(&p.Colour)})
+}
+
+func (p *pigeon) Address() string { return "pigeon/" + p.Coop }
+
+func (p *pigeon) Open(host frontends.Host) (frontends.Frontend, error) {
+	c := p.coop()
+	if host.Engine == nil || host.Logger == nil || host.Registry == nil || host.Engine.Ready() != nil {
+		return nil, errors.New("host is not whole")
+	}
+	c.note("open")
+	if c.openErr != nil {
+		return nil, c.openErr
+	}
+	return &pigeonPost{coop: c, stop: make(chan struct{})}, nil
+}
+
+func (p *pigeon) Renew(next FrontendModule) error {
+	p.coop().note("renew")
+	return nil
+}
+
+type pigeonPost struct {
+	coop *coop
+	stop chan struct{}
+	once sync.Once
+}
+
+func (*pigeonPost) Name() string { return "pigeon" }
+
+func (p *pigeonPost) Serve(ctx context.Context) error {
+	if p.coop.serveErr != nil {
+		return p.coop.serveErr
+	}
+	select {
+	case <-p.stop:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func (p *pigeonPost) Shutdown(context.Context) error {
+	p.once.Do(func() {
+		p.coop.note("shutdown")
+		close(p.stop)
+	})
+	return nil
+}
+
+// load runs a configuration of global options in this process, as a start or a reload.
+func load(t *testing.T, options string) error {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	adapted, err := adapt("{\nadmin off\npersist_config off\nstorage file_system " + filepath.Join(t.TempDir(), "caddy") + "\n" + options + "}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return caddy.Load(adapted, true)
+}
+
+func mustLoad(t *testing.T, options string) {
+	t.Helper()
+	if err := load(t, options); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantTold(t *testing.T, c *coop, want string) {
+	t.Helper()
+	if got := c.told(); got != want {
+		t.Errorf("the frontend was told %q, want %q", got, want)
+	}
+}
+
+func wantRunning(t *testing.T, count int) {
+	t.Helper()
+	got := 0
+	count2 := func(_, _ any) bool { got++; return true }
+	nodes.Range(count2)
+	listeners.Range(count2)
+	if got != count {
+		t.Errorf("%d nodes and frontends run, want %d", got, count)
+	}
+}
+
+// TestFrontendOfAnotherBuild runs a frontend that is a module of its own through its life.
+func TestFrontendOfAnotherBuild(t *testing.T) {
+	dir, c := t.TempDir(), (&pigeon{Coop: t.Name()}).coop()
+	node := func(rest string) string {
+		return fmt.Sprintf("atlas {\ncredentials x\ndb_path %s/data\n%s\n}\n", dir, rest)
+	}
+	flies := node("frontend pigeon " + t.Name())
+	mustLoad(t, flies)
+	wantTold(t, c, "open")
+	wantRunning(t, 2)
+
+	mustLoad(t, "debug\n"+flies)
+	wantTold(t, c, "open renew")
+
+	err := load(t, node("frontend pigeon "+t.Name()+" {\ncolour grey\n}"))
+	if err == nil || !strings.Contains(err.Error(), "options cannot change while it runs") {
+		t.Errorf("changed options: %v", err)
+	}
+	if err := load(t, strings.ReplaceAll(flies, dir+"/data", dir+"/other")); err == nil || !strings.Contains(err.Error(), "belongs to the node in") {
+		t.Errorf("moved to another node: %v", err)
+	}
+	wantTold(t, c, "open renew")
+	wantRunning(t, 2)
+
+	mustLoad(t, node("socket "+dir+"/s"))
+	wantTold(t, c, "open renew shutdown")
+	wantRunning(t, 2)
+	mustLoad(t, "")
+	wantRunning(t, 0)
+	if _, err := os.Lstat(dir + "/s"); err == nil {
+		t.Error("the socket is still there")
+	}
+}
+
+// TestStartFailsAsAWhole makes the last thing to start fail: what had started before it ends.
+func TestStartFailsAsAWhole(t *testing.T) {
+	dir, c := t.TempDir(), (&pigeon{Coop: t.Name()}).coop()
+	c.openErr = errors.New("no pigeon today")
+	config := fmt.Sprintf("atlas {\nadvertise a:1\ncredentials x\ndb_path %[1]s/one\n}\natlas {\ncredentials x\ndb_path %[1]s/two\n"+
+		"socket %[1]s/s\nfrontend pigeon %[2]s\n}\n", dir, t.Name())
+	if err := load(t, config); err == nil || !strings.Contains(err.Error(), "no pigeon today") {
+		t.Errorf("got %v", err)
+	}
+	wantRunning(t, 0)
+	// Nothing is left locked or listening.
+	c.openErr = nil
+	mustLoad(t, config)
+	wantRunning(t, 5)
+
+	// As a reload, the failure leaves what ran before.
+	if err := load(t, config+fmt.Sprintf("atlas {\nadvertise b:1\ncredentials x\ndb_path %[1]s/one/ATLAS\nsocket %[1]s/x\n}\n", dir)); err == nil {
+		t.Error("a file was taken for a directory")
+	}
+	wantRunning(t, 5)
+	wantTold(t, c, "open open renew")
+}
+
+// TestFrontendThatStops makes a node not ready.
+func TestFrontendThatStops(t *testing.T) {
+	dir, c := t.TempDir(), (&pigeon{Coop: t.Name()}).coop()
+	c.serveErr = errors.New("flown away")
+	mustLoad(t, fmt.Sprintf("atlas {\ncredentials x\ndb_path %s\nfrontend pigeon %s\n}\n", dir, t.Name()))
+	app, err := caddy.ActiveContext().App(appName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := app.(*App).plans[0]
+	plan.running.Load().frontends[0].group.Wait()
+	if err := plan.ready(); err == nil || !strings.Contains(err.Error(), "flown away") {
+		t.Errorf("ready: %v", err)
+	}
+	if s := plan.status(); s.Ready || s.NodeID != 1 || s.ClusterID == "" {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// TestMetricsOfEachConfiguration gathers after reloads: nothing is registered twice, and all nodes are told apart.
+func TestMetricsOfEachConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	config := fmt.Sprintf("atlas {\nadvertise a:1\ncredentials x\ndb_path %[1]s/1\n}\natlas {\nadvertise b:1\ncredentials x\ndb_path %[1]s/2\n"+
+		"socket %[1]s/a\nsocket %[1]s/b\n}\n", dir)
+	for range 3 {
+		mustLoad(t, config)
+		ctx := caddy.ActiveContext()
+		families, err := ctx.GetMetricsRegistry().Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]int{}
+		for _, f := range families {
+			seen[f.GetName()] = len(f.GetMetric())
+		}
+		for name, want := range map[string]int{"atlas_caddy_node_ready": 2, "atlas_engine_ready": 2, "atlas_socket_connections": 3, "go_goroutines": 1} {
+			if seen[name] != want {
+				t.Errorf("%s has %d series, want %d", name, seen[name], want)
+			}
+		}
+	}
+}
+
+// TestTrustStoreIsLeftAlone loads configurations whose certificates Caddy's own authority issues, with the directive in
+// every place that it may stand, and looks at what the authority would do at start.
+func TestTrustStoreIsLeftAlone(t *testing.T) {
+	const block = "atlas {\ncredentials x\ndb_path /tmp/never-made\n}\n"
+	for name, c := range map[string]struct {
+		text  string
+		trust string
+	}{
+		"tls internal":         {"https://localhost:1 {\n" + block + "tls internal\n}\n", "false"},
+		"automatic":            {"localhost:1 {\n" + block + "}\n", "false"},
+		"nested":               {"https://localhost:1 {\nroute /x {\nhandle {\n" + block + "}\n}\ntls internal\n}\n", "false"},
+		"another site's":       {"http://localhost:2 {\n" + block + "}\nhttps://localhost:1 {\ntls internal\n}\n", "false"},
+		"an authority of ours": {"{\npki {\nca local {\nname Ours\n}\n}\n}\nhttps://localhost:1 {\n" + block + "tls internal\n}\n", "false"},
+		"global node":          {"{\n" + block + "}\nhttps://localhost:1 {\ntls internal\n}\n", "false"},
+		"without atlas":        {"https://localhost:1 {\ntls internal\n}\n", "null"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			adapted, err := adapt(c.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := trust(t, adapted); got != c.trust {
+				t.Errorf("install_trust is %s, want %s", got, c.trust)
+			}
+		})
+	}
+	t.Run("asked for", func(t *testing.T) {
+		adapted, err := adapt("{\nskip_install_trust\n}\nhttps://localhost:1 {\n" + block + "tls internal\n}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		adapted = []byte(strings.Replace(string(adapted), `"install_trust":false`, `"install_trust":true`, 1))
+		if got := trust(t, adapted); got != "true" {
+			t.Errorf("install_trust is %s, want true", got)
+		}
+	})
+}
+
+// trust provisions a configuration and gives the local authority's install_trust.
+func trust(t *testing.T, adapted []byte) string {
+	t.Helper()
+	var config caddy.Config
+	if err := json.Unmarshal(adapted, &config); err != nil {
+		t.Fatal(err)
+	}
+	storage, err := json.Marshal(map[string]string{"module": "file_system", "root": t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.StorageRaw = storage
+	ctx, err := caddy.ProvisionContext(&config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := ctx.AppIfConfigured("pki")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := json.Marshal(app.(*caddypki.PKI).CAs["local"].InstallTrust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(got)
+}
