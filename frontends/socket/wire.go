@@ -31,19 +31,18 @@ func (c *cursor) next() []byte {
 	return word
 }
 
-// peek gives the next word without taking it.
-func (c *cursor) peek() []byte {
-	ahead := *c
-	return ahead.next()
-}
-
-// take takes the next word if it is the command word `upper`.
+// take takes the next word if it is the command word `upper`. It looks no further than that: a value's first word may be
+// long.
 func (c *cursor) take(upper string) bool {
-	ahead := *c
-	if !isWord(ahead.next(), upper) {
+	i := 0
+	for i < len(c.rest) && isBlank(c.rest[i]) {
+		i++
+	}
+	end := i + len(upper)
+	if len(c.rest) < end || !isWord(c.rest[i:end], upper) || (len(c.rest) > end && !isBlank(c.rest[end])) {
 		return false
 	}
-	*c = ahead
+	c.rest = c.rest[end:]
 	return true
 }
 
@@ -58,7 +57,14 @@ func (c *cursor) value() (v []byte, found bool) {
 }
 
 // done says whether only blanks are left.
-func (c *cursor) done() bool { return c.peek() == nil }
+func (c *cursor) done() bool {
+	for _, b := range c.rest {
+		if !isBlank(b) {
+			return false
+		}
+	}
+	return true
+}
 
 // isWord compares a word with an upper-case command word, ASCII letters in either case.
 func isWord(word []byte, upper string) bool {

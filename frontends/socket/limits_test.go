@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package socket
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// long says whether the long runs were asked for.
+func long() bool { return os.Getenv("ATLAS_LONG") != "" }
+
+// repeat sends n times the byte c, without holding them.
+func (c *client) repeat(b byte, n int) error {
+	piece := bytes.Repeat([]byte{b}, min(n, 1<<20))
+	for n > 0 {
+		k, err := c.nc.Write(piece[:min(n, len(piece))])
+		if err != nil {
+			return err
+		}
+		n -= k
+	}
+	return nil
+}
+
+// A line of exactly the limit is a command, one byte more ends the connection, for the client and nobody else.
+func TestLineLimit(t *testing.T) {
+	s := start(t, newFake(), Options{})
+	other := dial(t, s)
+	const command = "KEY PUT l.a "
+	for _, eol := range []string{"\r\n", "\n"} {
+		c := dial(t, s)
+		c.send(command)
+		if err := c.repeat('v', LineMax-len(command)); err != nil {
+			t.Fatal(err)
+		}
+		c.send(eol)
+		c.want("OK")
+		c.send("KEY GET l.a\r\n")
+		c.wantBytes([]byte("VALUE:"))
+		c.discard(LineMax - len(command))
+		c.want("", "OK")
+	}
+	for _, begin := range []string{command, "", "[ID:x] " + command} {
+		c := dial(t, s)
+		c.send(begin)
+		sent := make(chan error, 1)
+		go func() { // owner: joined below
+			err := c.repeat('v', LineMax+1-len(begin))
+			if err == nil {
+				_, err = io.WriteString(c.nc, "\r\n")
+			}
+			sent <- err
+		}()
+		c.want("ERROR FATAL command exceeded maximum length")
+		c.wantClosed()
+		if err := c.nc.Close(); err != nil {
+			t.Fatal(err)
+		}
+		<-sent // it may have failed
+	}
+	if got := other.do("COUNT l"); got != "COUNT:1\nOK\n" {
+		t.Fatalf("another client got %q", got)
+	}
+}
+
+// discard reads n bytes.
+func (c *client) discard(n int) {
+	c.t.Helper()
+	if n, err := io.CopyN(io.Discard, c.r, int64(n)); err != nil {
+		c.t.Fatalf("after %d bytes: %v", n, err)
+	}
+}
+
+// A payload of the limit is stored; one byte more is refused at once, and its bytes are consumed.
+func TestPayloadLimit(t *testing.T) {
+	s := start(t, newFake(), Options{})
+	c := dial(t, s)
+	c.send(fmt.Sprintf("KEY BLOB SET b.a %d\r\n", ValueMax))
+	if err := c.repeat('b', ValueMax); err != nil {
+		t.Fatal(err)
+	}
+	c.want("OK")
+	c.send("KEY BLOB GET b.a\r\n")
+	c.want("BLOB " + strconv.Itoa(ValueMax))
+	c.discard(ValueMax)
+	c.want("OK")
+	for _, tag := range []string{"", "[ID:x] "} {
+		c.send(fmt.Sprintf("%sKEY BLOB SET b.a %d\r\n", tag, ValueMax+1))
+		c.want(fmt.Sprintf("%sERROR WARN too_large: blob length %d exceeds limit %d", tag, ValueMax+1, ValueMax))
+		if err := c.repeat('\n', ValueMax+1); err != nil {
+			t.Fatal(err)
+		}
+		c.send("NODE PING 1\r\n")
+		c.want("PONG node=1 rtt_ms=0", "OK")
+	}
+}
+
+// Memory follows the bytes received, not the length claimed; the budget bounds it over all connections, and what does not
+// fit is refused with its bytes consumed.
+func TestFrameMemory(t *testing.T) {
+	s := start(t, newFake(), Options{MemoryMax: 4 << 20})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var claims []*client
+	for range 20 {
+		c := dial(t, s)
+		c.send(fmt.Sprintf("KEY BLOB SET b.a %d\r\nsome bytes", ValueMax))
+		claims = append(claims, c)
+	}
+	eventually(t, "claims are read", func() bool {
+		n := 0
+		for _, c := range s.snapshot(nil) {
+			if c.rd.since.Load() != 0 {
+				n++
+			}
+		}
+		return n == len(claims)
+	})
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 8<<20 {
+		t.Errorf("20 claims of 128 MiB took %d bytes", grown)
+	}
+	for _, c := range claims {
+		if err := c.nc.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "memory comes back", func() bool { return s.budget.used.Load() == 0 })
+
+	c := dial(t, s)
+	too := "frame exceeds the server's memory for large frames, 4194304 bytes"
+	c.send("KEY BLOB SET b.a 5000000\r\n")
+	if err := c.repeat('x', 5_000_000); err != nil {
+		t.Fatal(err)
+	}
+	c.want("ERROR WARN too_large: " + too)
+	c.send("[ID:7] KEY PUT b.a ")
+	if err := c.repeat('y', 5_000_000); err != nil {
+		t.Fatal(err)
+	}
+	c.send("\r\n")
+	if got := c.line(); got != "[ID:7] ERROR WARN too_large: "+too && got != "[ID:7] ERROR WARN unavailable: "+errFrames.Text {
+		t.Fatalf("got %q", got)
+	}
+	if got := c.do("KEY GET b.a"); got != "NOT_FOUND\nOK\n" {
+		t.Fatalf("got %q", got)
+	}
+
+	// One holds the budget while another asks for some.
+	holder := dial(t, s)
+	holder.send("KEY BLOB SET b.h 3000000\r\n")
+	if err := holder.repeat('h', 2_900_000); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "budget is held", func() bool { return s.budget.used.Load() >= 2_900_000 })
+	for _, tag := range []string{"", "[ID:8] "} {
+		c.send(tag + "KEY BLOB SET b.a 3000000\r\n")
+		if err := c.repeat('x', 3_000_000); err != nil {
+			t.Fatal(err)
+		}
+		c.want(tag + "ERROR WARN unavailable: " + errFrames.Text)
+		c.send(tag + "KEY PUT b.a ")
+		if err := c.repeat('z', 3_000_000); err != nil {
+			t.Fatal(err)
+		}
+		c.send("\r\n")
+		c.want(tag + "ERROR WARN unavailable: " + errFrames.Text)
+	}
+	if err := holder.repeat('h', 100_000); err != nil {
+		t.Fatal(err)
+	}
+	holder.want("OK")
+	c.send("KEY BLOB SET b.a 3000000\r\n")
+	if err := c.repeat('x', 3_000_000); err != nil {
+		t.Fatal(err)
+	}
+	c.want("OK")
+}
+
+// Past the most connections a client is told and cut; when one goes, the next is served.
+func TestConnectionsMax(t *testing.T) {
+	s := start(t, newFake(), Options{ConnectionsMax: 3})
+	var all []*client
+	for range 3 {
+		all = append(all, dial(t, s))
+	}
+	for range 3 {
+		c := dialRaw(t, s)
+		c.want("ERROR FATAL unavailable: too many connections")
+		c.wantClosed()
+	}
+	if got := all[0].do("KEY GET a.b"); got != "NOT_FOUND\nOK\n" {
+		t.Fatalf("got %q", got)
+	}
+	if err := all[1].nc.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "room is made", func() bool { return len(s.snapshot(nil)) == 2 })
+	dial(t, s)
+}
+
+// At most TaggedMax tagged commands run at once; past that the server stops reading until one ends.
+func TestTaggedMax(t *testing.T) {
+	f := newFake()
+	free := make(chan struct{})
+	var mu sync.Mutex
+	running, most := 0, 0
+	f.hook = func(ctx context.Context, op string, _ []byte) error {
+		if op != "put" {
+			return nil
+		}
+		mu.Lock()
+		running++
+		most = max(most, running)
+		mu.Unlock()
+		select {
+		case <-free:
+		case <-ctx.Done():
+		}
+		mu.Lock()
+		running--
+		mu.Unlock()
+		return nil
+	}
+	s := start(t, f, Options{})
+	c := dial(t, s)
+	const n = TaggedMax + 500
+	var out strings.Builder
+	for i := range n {
+		fmt.Fprintf(&out, "[ID:%d] KEY PUT t.k%d x\r\n", i, i)
+	}
+	c.send(out.String())
+	eventually(t, "all that may run do", func() bool { mu.Lock(); defer mu.Unlock(); return running == TaggedMax })
+	if got := dial(t, s).do("NODE PING 1"); got != "PONG node=1 rtt_ms=0\nOK\n" {
+		t.Fatalf("another client got %q", got)
+	}
+	close(free)
+	seen := map[string]bool{}
+	for range n {
+		tag, body := cutTag(c.line())
+		if body != "OK" || seen[tag] {
+			t.Fatalf("tag %q: %q", tag, body)
+		}
+		seen[tag] = true
+	}
+	if most != TaggedMax {
+		t.Errorf("%d ran at once, want %d", most, TaggedMax)
+	}
+	eventually(t, "workers go", func() bool {
+		s.workers.mu.Lock()
+		defer s.workers.mu.Unlock()
+		return len(s.workers.idle) <= workersIdleMax
+	})
+}
+
+// A connection's watches are bounded below TaggedMax, so that UNWATCH is always read.
+func TestWatchesMax(t *testing.T) {
+	s := start(t, newFake(), Options{})
+	c := dial(t, s)
+	for i := range WatchesMax + 1 {
+		c.send(fmt.Sprintf("[ID:%d] WATCH t\r\n", i))
+	}
+	c.want(fmt.Sprintf("[ID:%d] ERROR WARN too_large: connection has %d watches, the limit", WatchesMax, WatchesMax))
+	c.send("UNWATCH 0\r\n")
+	c.want("[ID:0] OK", "OK")
+	c.send("[ID:again] WATCH t\r\nKEY PUT t.a x\r\n")
+	events := 0
+	for range WatchesMax + 1 {
+		if _, body := cutTag(c.line()); strings.HasPrefix(body, "EVENT PUT ") {
+			events++
+		}
+	}
+	if events != WatchesMax {
+		t.Errorf("%d events, want %d", events, WatchesMax)
+	}
+}
+
+// Answers of every size around the buffers' sizes come out whole, tagged and not, with and without values.
+func TestAnswerSizes(t *testing.T) {
+	s := start(t, newFake(), Options{})
+	c := dial(t, s)
+	sizes := []int{0, 1, 100, bufferSize - 30, bufferSize, bufferSize + 1, flushAt, smallReplyMax - 1, smallReplyMax, smallReplyMax + 1, 256<<10 + 1, 1 << 20}
+	for _, n := range sizes {
+		for _, binary := range []bool{false, true} {
+			v := bytes.Repeat([]byte("ä"), n/2+1)[:n]
+			if n%2 == 1 {
+				v[n-1] = 'x'
+			}
+			if binary && n > 0 {
+				v[n/2] = 0
+			}
+			c.send(fmt.Sprintf("KEY BLOB SET s%d.v %d\r\n%s", n, n, v))
+			c.want("OK")
+			for _, tag := range []string{"", "[ID:7] "} {
+				c.send(fmt.Sprintf("%sKEY BLOB GET s%d.v\r\n", tag, n))
+				c.want(fmt.Sprintf("%sBLOB %d", tag, n))
+				c.wantBytes(v)
+				c.want(tag + "OK")
+				c.send(fmt.Sprintf("%sKEY GET s%d.v VERSION\r\n", tag, n))
+				if binary && n > 0 {
+					c.want(tag + "ERROR WARN invalid: value is binary, use KEY BLOB GET")
+				} else {
+					c.wantPrefix(tag + "VERSION:")
+					c.want(tag+"VALUE:"+string(v), tag+"OK")
+				}
+				c.send(fmt.Sprintf("%sSCAN s%d VALUES\r\n", tag, n))
+				c.want(tag+"KEYS:1", fmt.Sprintf("%ss%d.v", tag, n))
+				if (binary && n > 0) || n > TextInlineMax {
+					c.want(fmt.Sprintf("%sBLOB %d", tag, n))
+					c.wantBytes(v)
+				} else {
+					c.want(tag + "VALUE:" + string(v))
+				}
+				c.want(tag + "OK")
+			}
+		}
+	}
+}
+
+// Scans of every length around what is held come out whole.
+func TestScanSizes(t *testing.T) {
+	f := newFake()
+	s := start(t, f, Options{})
+	c := dial(t, s)
+	for _, n := range []int{1, 100, 1000, 30_000} {
+		for i := range n {
+			f.rows[fmt.Sprintf("s%d.%08d", n, i)] = fakeRow{value: []byte(strings.Repeat("v", i%200)), version: 1}
+		}
+		f.rows[fmt.Sprintf("s%d.large", n)] = fakeRow{value: bytes.Repeat([]byte("l"), 100_000), version: 1}
+		for _, tag := range []string{"", "[ID:7] "} {
+			c.send(fmt.Sprintf("%sSCAN s%d\r\n", tag, n))
+			c.want(fmt.Sprintf("%sKEYS:%d", tag, n+1))
+			for i := range n {
+				c.want(fmt.Sprintf("%ss%d.%08d", tag, n, i))
+			}
+			c.want(fmt.Sprintf("%ss%d.large", tag, n), tag+"OK")
+			c.send(fmt.Sprintf("%sSCAN s%d VALUES\r\n", tag, n))
+			c.want(fmt.Sprintf("%sKEYS:%d", tag, n+1))
+			for i := range n {
+				c.want(fmt.Sprintf("%ss%d.%08d", tag, n, i), tag+"VALUE:"+strings.Repeat("v", i%200))
+			}
+			c.want(fmt.Sprintf("%ss%d.large", tag, n), tag+"BLOB 100000")
+			c.wantBytes(bytes.Repeat([]byte("l"), 100_000))
+			c.want(tag + "OK")
+		}
+	}
+}
+
+// A hundred thousand pipelined commands are answered in order, though the client reads only when all are sent.
+func TestPipelining(t *testing.T) {
+	s := start(t, newFake(), Options{})
+	c := dial(t, s)
+	const n = 100_000
+	sent := make(chan error, 1)
+	go func() { // owner: joined below
+		w := bufio.NewWriter(c.nc)
+		for i := range n {
+			fmt.Fprintf(w, "KEY PUT p.k%d %d\r\nKEY GET p.k%d\r\n", i%10, i, i%10)
+		}
+		sent <- w.Flush()
+	}()
+	for i := range n {
+		c.want("OK", "VALUE:"+strconv.Itoa(i), "OK")
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Idle connections hold no buffers: 10,000 of them cost less than 20 KiB each, the client's side included here.
+func TestIdleConnections(t *testing.T) {
+	n := 1000
+	if long() {
+		n = 9000
+	}
+	s := start(t, newFake(), Options{})
+	var before, after runtime.MemStats
+	debug.FreeOSMemory() // what other tests left
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var conns []net.Conn
+	for range n {
+		nc, err := net.Dial("unix", s.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		if _, err := io.WriteString(nc, "HELLO 1.0 x\r\nKEY PUT i.a x\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		answer := "WELCOME 1.0 Chronalys/1.0\r\nREADY\r\nOK\r\n"
+		if _, err := io.ReadFull(nc, make([]byte, len(answer))); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, nc)
+	}
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	per := (int64(after.HeapAlloc+after.StackInuse) - int64(before.HeapAlloc+before.StackInuse)) / int64(n)
+	t.Logf("%d idle connections: %d bytes each", n, per)
+	if per > 20<<10 {
+		t.Errorf("an idle connection costs %d bytes", per)
+	}
+	runtime.KeepAlive(conns)
+}
+
+// failing is a listener that fails first, as one does without file descriptors.
+type failing struct {
+	net.Listener
+	mu    sync.Mutex
+	fails int
+	calls []time.Time
+}
+
+func (l *failing) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	l.calls = append(l.calls, time.Now())
+	fail := l.fails > 0
+	l.fails--
+	l.mu.Unlock()
+	if fail {
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return l.Listener.Accept()
+}
+
+// Accepting backs off while it fails, and goes on when it can; one line is logged for it.
+func TestAcceptBackoff(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &failing{Listener: inner, fails: 6}
+	s := start(t, newFake(), Options{Listener: l})
+	c := dial(t, s)
+	if got := c.do("NODE PING 1"); got != "PONG node=1 rtt_ms=0\nOK\n" {
+		t.Fatalf("got %q", got)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.calls) < 7 || l.calls[6].Sub(l.calls[0]) < 300*time.Millisecond { // 5+10+20+40+80+160 ms
+		t.Errorf("%d calls within %v", len(l.calls), l.calls[len(l.calls)-1].Sub(l.calls[0]))
+	}
+}
+
+// TCP clients are never trusted, whoever they say they are.
+func TestTCPIsNotTrusted(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, newFake(), Options{Listener: inner})
+	c := dial(t, s)
+	if got := c.do("PRINCIPAL ASSUME root"); !strings.HasPrefix(got, "ERROR WARN denied: ") {
+		t.Fatalf("got %q", got)
+	}
+	if got := c.do("PRINCIPAL AUTH alice right"); got != "OK\n" {
+		t.Fatalf("got %q", got)
+	}
+}
+
+// Connections that come and go leave nothing.
+func TestConnectStorm(t *testing.T) {
+	f := newFake()
+	s := start(t, f, Options{})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 100 {
+				nc, err := net.Dial("unix", s.Addr().String())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				switch (i + j) % 4 {
+				case 1:
+					_, err = io.WriteString(nc, "HELLO 1.0 x\r\nKEY GET a")
+				case 2:
+					_, err = io.WriteString(nc, "HELLO 1.0 x\r\nKEY BLOB SET a.b 100000\r\nxx")
+				case 3:
+					_, err = io.WriteString(nc, "HELLO 1.0 x\r\n[ID:1] WATCH a\r\n[ID:2] KEY PUT a.b x\r\n")
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				if err := nc.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	eventually(t, "connections end", func() bool { return len(s.snapshot(nil)) == 0 && f.sessions() == 0 })
+}
