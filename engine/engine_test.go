@@ -417,6 +417,30 @@ func TestPrincipals(t *testing.T) {
 	}
 }
 
+// TestRevokeHoldsAtOnce covers G14: an answered revocation decides what follows, also in a transaction and a watch that were open.
+func TestRevokeHoldsAtOnce(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	alice, bob := as(t, e, "alice"), as(t, e, "bob")
+	put(t, alice, "t.a", "1")
+	put(t, alice, "t.b", "1")
+	txn, err := bob.BeginTxn(t.Context())
+	must(t, err)
+	if _, err := txn.Get([]byte("t.b")); err != nil {
+		t.Fatal(err)
+	}
+	zero := uint64(0)
+	w := watch(t, bob, "t", &zero)
+	next(t, w) // reads both events
+	must(t, alice.Grant(t.Context(), []byte("t.b"), "alice", engine.PermOwner))
+	if _, err := txn.Get([]byte("t.b")); !errors.Is(err, engine.ErrNotFound) {
+		t.Fatalf("an open transaction reads what was closed: %v", err)
+	}
+	wantErr(t, txn.Put(request("t.b", "2")), engine.ErrDenied)
+	must(t, txn.Rollback())
+	v := put(t, alice, "t.c", "1")
+	want(t, next(t, w), "PUT %d t.c", v)
+}
+
 // TestRestart covers G1: what was acknowledged is there after a clean restart, and versions go on rising with a clock set back.
 func TestRestart(t *testing.T) {
 	fs := vfs.NewMem()

@@ -113,7 +113,11 @@ func (s *Session) Scan(ctx context.Context, r ScanRequest) (*Scan, error) {
 		if err != nil {
 			return nil, err
 		}
-		scan.access = s.txn.access()
+		gate, err := s.txn.gate()
+		if err != nil {
+			return nil, errors.Join(err, scan.rows.Close())
+		}
+		scan.access = *gate
 		return scan, nil
 	}
 	view, err := s.e.replicator.ReadView(k.Group())
@@ -165,9 +169,10 @@ func (s *Scan) Next() bool {
 		return false
 	}
 	for s.rows.Next() {
-		if s.seen++; s.seen%scanCheckEvery == 0 && s.ctx.Err() != nil {
-			s.err = s.e.readError(s.ctx.Err())
-			return false
+		if s.seen++; s.seen%scanCheckEvery == 0 {
+			if s.err = s.check(); s.err != nil {
+				return false
+			}
 		}
 		if err := s.access.key(authz.VerbRead, s.rows.Rest()); err != nil {
 			if errors.Is(err, ErrDenied) {
@@ -185,6 +190,18 @@ func (s *Scan) Next() bool {
 		s.err = s.e.readError(err)
 	}
 	return false
+}
+
+// check looks, now and then, at what may have changed around a long walk: whether it is still wanted, and the grants.
+func (s *Scan) check() error {
+	if err := s.ctx.Err(); err != nil {
+		return s.e.readError(err)
+	}
+	gate, err := s.e.access(s.access.principal, s.group)
+	if err == nil {
+		s.access = *gate
+	}
+	return err
 }
 
 // Rewind begins again on the same snapshot, and gives the same rows. An error stays.

@@ -12,7 +12,6 @@ import (
 	"github.com/atlas-edge/atlas/engine/authz"
 	"github.com/atlas-edge/atlas/engine/command"
 	"github.com/atlas-edge/atlas/engine/key"
-	"github.com/atlas-edge/atlas/engine/replication"
 	"github.com/atlas-edge/atlas/engine/storage"
 )
 
@@ -32,9 +31,8 @@ type Txn struct {
 
 	group    string
 	snapshot *storage.Snapshot
-	view     replication.ReadView
+	at       uint64 // the time that is read at
 	now      uint64 // what has expired at this time is absent
-	gate     *access
 
 	writes *overlay
 	sees   int // reads see writes up to this number
@@ -157,7 +155,7 @@ func (t *Txn) command() *command.Command {
 		c.Mutations = append(c.Mutations, t.writes.newest[rest].mutation([]byte(rest)))
 	}
 	if len(t.reads)+len(t.ranges) > 0 {
-		c.Reads = &command.ReadSet{Snapshot: t.view.At, ValidUntil: t.until}
+		c.Reads = &command.ReadSet{Snapshot: t.at, ValidUntil: t.until}
 		for _, r := range t.ranges {
 			if !bytes.Equal(r.Lower, r.Upper) { // equal: a scan that was never walked
 				c.Reads.Ranges = append(c.Reads.Ranges, r)
@@ -221,22 +219,34 @@ func (t *Txn) enter(k key.Key) error {
 		return t.e.readError(err)
 	}
 	// After the view: the snapshot holds all that is visible at it.
-	t.group, t.view, t.now, t.snapshot = group, view, t.e.clock.Wall(), t.e.store.NewSnapshot()
-	t.gate = &access{e: t.e, reader: t.snapshot, group: group, view: view, principal: t.principal}
+	t.group, t.at, t.now, t.snapshot = group, view.At, t.e.clock.Wall(), t.e.store.NewSnapshot()
 	return nil
 }
 
-func (t *Txn) access() access { return *t.gate }
+// gate decides by the grants of now, not of the snapshot: what was revoked meanwhile is revoked here too.
+func (t *Txn) gate() (*access, error) { return t.e.access(t.principal, t.group) }
+
+// allow asks the gate about one key.
+func (t *Txn) allow(v authz.Verb, k key.Key) error {
+	gate, err := t.gate()
+	if err != nil {
+		return err
+	}
+	if err := gate.key(v, k.Rest()); err != nil {
+		return t.e.readError(err)
+	}
+	return nil
+}
 
 func (t *Txn) get(k key.Key) (*Item, error) {
 	if err := t.enter(k); err != nil {
 		return nil, err
 	}
-	if err := t.gate.key(authz.VerbRead, k.Rest()); err != nil {
+	if err := t.allow(authz.VerbRead, k); err != nil {
 		if ClassOf(err) == ClassDenied {
 			return nil, notFound(k)
 		}
-		return nil, t.e.readError(err)
+		return nil, err
 	}
 	if p := t.writes.get(string(k.Rest()), t.sees); p != nil {
 		if p.deleted {
@@ -262,7 +272,7 @@ func (t *Txn) read(rest []byte) (*storage.Value, error) {
 		}
 		t.reads[string(rest)] = struct{}{}
 	}
-	value, ok, err := t.snapshot.GetAt(t.group, rest, t.view.At)
+	value, ok, err := t.snapshot.GetAt(t.group, rest, t.at)
 	if err != nil {
 		return nil, t.e.readError(err)
 	}
@@ -293,8 +303,8 @@ func (t *Txn) put(k key.Key, m command.Mutation, ifAbsent bool, ifVersion *uint6
 	if err := t.enter(k); err != nil {
 		return err
 	}
-	if err := t.gate.key(authz.VerbWrite, k.Rest()); err != nil {
-		return t.e.readError(err)
+	if err := t.allow(authz.VerbWrite, k); err != nil {
+		return err
 	}
 	if ifAbsent || ifVersion != nil {
 		if err := t.judge(k, ifAbsent, ifVersion); err != nil {

@@ -42,7 +42,7 @@ func (t *Txn) scan(k key.Key, lower, upper []byte, reverse, keysOnly bool) (*txn
 		return nil, err
 	}
 	base, err := t.snapshot.NewScan(storage.ScanOptions{
-		Group: t.group, Lower: lower, Upper: upper, At: t.view.At, Now: t.now, Reverse: reverse, KeysOnly: keysOnly,
+		Group: t.group, Lower: lower, Upper: upper, At: t.at, Now: t.now, Reverse: reverse, KeysOnly: keysOnly,
 	})
 	if err != nil {
 		return nil, t.e.readError(err)

@@ -79,14 +79,39 @@ func (w *Watch) Next(ctx context.Context) (Event, error) {
 	if w.closed {
 		return Event{}, Errorf(ClassInvalid, "the watch is closed")
 	}
-	var idle *time.Timer
-	for len(w.ready) == 0 {
-		moved := w.e.hub.moved(w.group) // before looking, so that no advance falls in between
-		more, err := w.read()
+	for {
+		if len(w.ready) == 0 {
+			if err := w.await(ctx); err != nil {
+				return Event{}, err
+			}
+		}
+		ev := w.ready[0]
+		w.ready = w.ready[1:]
+		// Asked when the event is handed out, not when it was read: a revoke in between counts.
+		gate, err := w.e.access(w.principal, w.group)
 		if err != nil {
 			return Event{}, err
 		}
-		if more || len(w.ready) > 0 {
+		err = gate.key(authz.VerbRead, ev.Key[len(w.group):])
+		if err == nil {
+			return ev, nil
+		}
+		if !errors.Is(err, ErrDenied) {
+			return Event{}, w.e.readError(err)
+		}
+	}
+}
+
+// await fills ready, waiting for changes of the group when there are none.
+func (w *Watch) await(ctx context.Context) error {
+	var idle *time.Timer
+	for {
+		moved := w.e.hub.moved(w.group) // before looking, so that no advance falls in between
+		more, err := w.read()
+		if err != nil || len(w.ready) > 0 {
+			return err
+		}
+		if more {
 			continue
 		}
 		if idle == nil {
@@ -98,14 +123,11 @@ func (w *Watch) Next(ctx context.Context) (Event, error) {
 		case <-idle.C:
 			idle.Reset(watchIdle)
 		case <-ctx.Done():
-			return Event{}, w.e.readError(ctx.Err())
+			return w.e.readError(ctx.Err())
 		case <-w.e.done:
-			return Event{}, w.e.Ready()
+			return w.e.Ready()
 		}
 	}
-	ev := w.ready[0]
-	w.ready = w.ready[1:]
-	return ev, nil
 }
 
 // read takes the next durable changes in. It returns false when it has come up to the present.
@@ -126,26 +148,21 @@ func (w *Watch) read() (more bool, err error) {
 	if err := w.e.checkHistory(w.after); err != nil {
 		return false, err
 	}
-	gate := access{e: w.e, reader: w.e.store, group: w.group, view: view, principal: w.principal}
 	w.ready = w.ready[:0]
 	reached := view.At
-	for changes.Next() {
+	for n := 0; changes.Next(); n++ {
 		c := changes.Change()
 		if c.Time > view.At {
 			break // written, not durable
 		}
 		// A version is taken in whole, so that the place behind it is a version.
-		if len(w.ready) >= watchBatchMax && c.Time != w.after {
+		if n >= watchBatchMax && c.Time != w.after {
 			reached = w.after
 			break
 		}
 		w.after = c.Time
-		ev, ok, err := w.event(&gate, c)
-		if err != nil {
-			return false, err
-		}
-		if ok {
-			w.ready = append(w.ready, ev)
+		if bytes.HasPrefix(c.Rest, w.prefix) {
+			w.ready = append(w.ready, w.event(c))
 		}
 	}
 	if err := changes.Err(); err != nil {
@@ -155,22 +172,12 @@ func (w *Watch) read() (more bool, err error) {
 	return reached != view.At, nil
 }
 
-// event turns a change into an event, if it is one that this watch is to see.
-func (w *Watch) event(gate *access, c storage.Change) (Event, bool, error) {
-	if !bytes.HasPrefix(c.Rest, w.prefix) {
-		return Event{}, false, nil
-	}
-	if err := gate.key(authz.VerbRead, c.Rest); err != nil {
-		if errors.Is(err, ErrDenied) {
-			return Event{}, false, nil
-		}
-		return Event{}, false, w.e.readError(err)
-	}
+func (w *Watch) event(c storage.Change) Event {
 	kind := EventDelete
 	if c.Kind == storage.ChangePut {
 		kind = EventPut
 	}
-	return Event{Kind: kind, Version: c.Time, Key: key.FromParts(w.group, c.Rest)}, true, nil
+	return Event{Kind: kind, Version: c.Time, Key: key.FromParts(w.group, c.Rest)}
 }
 
 // Close ends the watch. It may be called twice.
