@@ -52,8 +52,8 @@ format: ## rewrite the sources as gofumpt has them
 long: ## the default suite with its long rounds, then each fuzz target for FUZZTIME
 	.ci/long $(FUZZTIME)
 
-bench: ## measure this machine: Atlas beside raw Pebble, and etcd and Redis where they are installed
-	$(GO) run ./conformance/compare
+bench: bin/atlasdb ## measure this machine: Atlas beside raw Pebble, and Redis and etcd where installed; BENCH=-quick: a minute
+	CGO_ENABLED=0 $(GO) run ./conformance/compare speed -atlas bin/atlasdb $(BENCH)
 
 caddy: ## build bin/caddy, the Atlas-enabled Caddy
 	$(BUILD) -o bin/caddy $(MAIN)

@@ -277,7 +277,7 @@ func TestRawPebbleChild(t *testing.T) {
 }
 
 func TestHistogram(t *testing.T) {
-	for ns := uint64(1); ns < 1<<62; ns = ns*5/4 + 1 {
+	for ns := uint64(1); ns < 1<<62; ns += ns/4 + 1 {
 		if got := bucketMiddle(bucketOf(ns)); math.Abs(got-float64(ns)) > float64(ns)/16 {
 			t.Errorf("%d ns stands as %.0f", ns, got)
 		}

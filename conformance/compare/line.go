@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // exchange writes depth requests at once and reads as many answers. All requests have one length and so have the
@@ -73,13 +74,13 @@ func (x *exchange) step(s *source) (int, error) {
 }
 
 // readAtLeast fills in. An answer that does not begin like head may be shorter: it is an error at once.
-func readAtLeast(r io.Reader, in, head []byte) ([]byte, error) {
+func readAtLeast(conn net.Conn, in, head []byte) ([]byte, error) {
 	have := 0
 	for have < len(in) {
-		n, err := r.Read(in[have:])
+		n, err := conn.Read(in[have:])
 		have += n
 		if begun := min(have, len(head)); !bytes.Equal(in[:begun], head[:begun]) {
-			return nil, unexpected(in[:have])
+			return nil, unexpected(in[:have], rest(conn)...)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("answer ended after %d of %d bytes: %w", have, len(in), err)
@@ -88,8 +89,19 @@ func readAtLeast(r io.Reader, in, head []byte) ([]byte, error) {
 	return in, nil
 }
 
-func unexpected(answer []byte) error {
-	return fmt.Errorf("unexpected answer %q", answer[:min(len(answer), 200)])
+func unexpected(answer []byte, more ...byte) error {
+	answer = slices.Concat(answer[:min(len(answer), 200)], more)
+	return fmt.Errorf("unexpected answer %q", answer)
+}
+
+// rest is what else comes at once on a connection that is of no more use: the words of an error.
+func rest(conn net.Conn) []byte {
+	more := make([]byte, 200)
+	if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		return nil
+	}
+	n, _ := io.ReadFull(conn, more) // the deadline ends it
+	return more[:n]
 }
 
 func (x *exchange) close() error { return x.conn.Close() }
