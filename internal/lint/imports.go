@@ -165,10 +165,6 @@ var layers = []layer{
 		dir: "conformance/compare", why: "the node beside other stores: a black box like them",
 		third: []third{{path: pebble, why: "raw Pebble, one of the stores"}},
 	},
-	{
-		dir: "conformance/compare", why: "measures a node beside other stores",
-		third: []third{{path: pebble, why: "the raw store that is measured beside"}},
-	},
 	{dir: "internal", why: "invariants, failpoint, lint; nothing with behaviour of its own"},
 }
 
