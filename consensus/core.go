@@ -326,8 +326,7 @@ func (c *Core) readySole() Ready {
 	r.MustSync, r.Atomic = c.mustSync, true
 	if c.state >= Won && c.rec.Applied < c.rec.Last {
 		r.Committed = c.slots(c.rec.Applied+1, c.rec.Last)
-		if c.rec.First < c.unstable && c.rec.First <= c.rec.Last {
-			// The log of a time with more voters: this batch applies its end, and after it none is kept.
+		if c.rec.First < c.unstable { // the log of a time with more voters: this batch applies its end, and then none is kept
 			r.TruncateFrom = c.rec.First
 		}
 		c.rec.Commit, c.rec.Applied = c.rec.Last, c.rec.Last
