@@ -14,6 +14,9 @@ import (
 
 // Nodes lists the nodes of the cluster, by id.
 func (s *Session) Nodes(ctx context.Context) ([]NodeInfo, error) {
+	if err := s.identified(); err != nil {
+		return nil, err
+	}
 	self, err := s.e.self()
 	if err != nil {
 		return nil, err
@@ -23,6 +26,9 @@ func (s *Session) Nodes(ctx context.Context) ([]NodeInfo, error) {
 
 // Node describes one node.
 func (s *Session) Node(_ context.Context, id uint64) (NodeInfo, error) {
+	if err := s.identified(); err != nil {
+		return NodeInfo{}, err
+	}
 	if id != s.e.NodeID() {
 		return NodeInfo{}, Errorf(ClassNotFound, "node %d", id)
 	}
@@ -45,6 +51,9 @@ func (e *Engine) self() (NodeInfo, error) {
 
 // Quorum gives the smallest quorums of a table's group, nearest nodes first. The table may be given as a key of it.
 func (s *Session) Quorum(ctx context.Context, table string) (QuorumInfo, error) {
+	if err := s.identified(); err != nil {
+		return QuorumInfo{}, err
+	}
 	if _, err := key.ParsePrefix([]byte(table)); err != nil {
 		return QuorumInfo{}, keyError(err)
 	}
@@ -84,6 +93,9 @@ func survives(s quorum.Survival) []string {
 
 // Groups lists the groups that were ever written, by name, after the one named, at most limit.
 func (s *Session) Groups(ctx context.Context, after string, limit int) ([]string, error) {
+	if err := s.identified(); err != nil {
+		return nil, err
+	}
 	if err := checkListed(limit); err != nil {
 		return nil, err
 	}
@@ -97,6 +109,9 @@ func (s *Session) Groups(ctx context.Context, after string, limit int) ([]string
 
 // Tables lists the tables that have a row and that the caller may read, after the one named, at most limit, by group and then by name.
 func (s *Session) Tables(ctx context.Context, after string, limit int) ([]string, error) {
+	if err := s.identified(); err != nil {
+		return nil, err
+	}
 	if err := checkListed(limit); err != nil {
 		return nil, err
 	}
@@ -186,6 +201,9 @@ func (e *Engine) eachGroup(ctx context.Context, after string, fn func(group stri
 
 // TableInfo describes a table that the caller may read.
 func (s *Session) TableInfo(ctx context.Context, table string) (TableInfo, error) {
+	if err := s.identified(); err != nil {
+		return TableInfo{}, err
+	}
 	k, err := key.ParseTable([]byte(table))
 	if err != nil {
 		return TableInfo{}, keyError(err)
@@ -237,6 +255,9 @@ func (s *Session) rows(ctx context.Context, table string) (n int64, err error) {
 
 // GroupInfo describes a group.
 func (s *Session) GroupInfo(_ context.Context, group string) (GroupInfo, error) {
+	if err := s.identified(); err != nil {
+		return GroupInfo{}, err
+	}
 	k, err := key.ParseTable([]byte(group))
 	if err != nil {
 		return GroupInfo{}, keyError(err)

@@ -390,6 +390,32 @@ func TestPrincipals(t *testing.T) {
 	must(t, admin.SetSecret(ctx, "alice", "correct horse"))
 	far := e.NewSession(engine.SessionOptions{Remote: "198.51.100.7"})
 	wantErr(t, far.Assume(ctx, "alice"), engine.ErrDenied)
+	put(t, admin, "public.k", "v")
+	for what, try := range map[string]func() error{
+		"get":    func() error { _, err := far.Get(ctx, []byte("public.k")); return err },
+		"put":    func() error { _, err := far.Put(ctx, request("public.k", "x")); return err },
+		"delete": func() error { _, err := far.Delete(ctx, engine.DeleteRequest{Key: []byte("public.k")}); return err },
+		"scan":   func() error { _, err := far.Scan(ctx, engine.ScanRequest{Prefix: []byte("public")}); return err },
+		"count":  func() error { _, err := far.Count(ctx, []byte("public")); return err },
+		"sample": func() error { _, err := far.Sample(ctx, []byte("public"), 1); return err },
+		"watch":  func() error { _, err := far.Watch(ctx, engine.WatchRequest{Prefix: []byte("public")}); return err },
+		"begin":  func() error { return far.Begin(ctx) },
+		"grant":  func() error { return far.Grant(ctx, []byte("public"), "x", engine.PermOwner) },
+		"revoke": func() error { return far.Revoke(ctx, []byte("public"), "x", engine.PermOwner) },
+		"secret": func() error { return far.SetSecret(ctx, "mallory", "long enough") },
+		"tables": func() error { _, err := far.Tables(ctx, "", 1); return err },
+		"table":  func() error { _, err := far.TableInfo(ctx, "public"); return err },
+		"groups": func() error { _, err := far.Groups(ctx, "", 1); return err },
+		"group":  func() error { _, err := far.GroupInfo(ctx, "public"); return err },
+		"nodes":  func() error { _, err := far.Nodes(ctx); return err },
+		"node":   func() error { _, err := far.Node(ctx, 1); return err },
+		"ping":   func() error { _, err := far.Ping(ctx, 1); return err },
+		"quorum": func() error { _, err := far.Quorum(ctx, "public"); return err },
+	} {
+		if err := try(); !errors.Is(err, engine.ErrDenied) {
+			t.Errorf("%s by a client that proved nothing: %v", what, err)
+		}
+	}
 	wantErr(t, far.Authenticate(ctx, "alice", "wrong horse"), engine.ErrDenied)
 	wantErr(t, far.Authenticate(ctx, "nobody", "wrong horse"), engine.ErrDenied)
 	if far.Principal() != "" {

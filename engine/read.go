@@ -17,6 +17,9 @@ import (
 
 // Get gives the newest value of a key, or ErrNotFound. To one who may not read it, the key does not exist.
 func (s *Session) Get(ctx context.Context, raw []byte) (*Item, error) {
+	if err := s.identified(); err != nil {
+		return nil, err
+	}
 	k, err := parseKey(raw)
 	if err != nil {
 		return nil, err
@@ -96,6 +99,9 @@ type rowSource interface {
 
 // Scan begins to walk `table` or `table.prefix` at one snapshot. The Scan must be closed.
 func (s *Session) Scan(ctx context.Context, r ScanRequest) (*Scan, error) {
+	if err := s.identified(); err != nil {
+		return nil, err
+	}
 	k, lower, upper, err := scanRange(r)
 	if err != nil {
 		return nil, err
@@ -242,6 +248,9 @@ func (s *Scan) Close() error {
 
 // Count counts the keys of `table` or `table.prefix` that the caller may read, at one snapshot.
 func (s *Session) Count(ctx context.Context, prefix []byte) (n int64, err error) {
+	if err := s.identified(); err != nil {
+		return 0, err
+	}
 	k, lower, upper, err := scanRange(ScanRequest{Prefix: prefix})
 	if err != nil {
 		return 0, err
@@ -274,6 +283,9 @@ func (s *Session) Count(ctx context.Context, prefix []byte) (n int64, err error)
 
 // Sample gives at most n keys of `table` or `table.prefix`, picked at random, sorted.
 func (s *Session) Sample(ctx context.Context, prefix []byte, n int) ([][]byte, error) {
+	if err := s.identified(); err != nil {
+		return nil, err
+	}
 	if n < 1 || n > SampleMax {
 		return nil, Errorf(ClassInvalid, "sample size %d is outside of 1 to %d", n, SampleMax)
 	}

@@ -77,18 +77,23 @@ func (s *Session) mayAssume(name string) error {
 	if err != nil {
 		return s.e.readError(err)
 	}
-	if admin {
-		return nil
-	}
 	list, err := replication.LoadGrants(s.e.store, authz.KeyObject(k))
 	if err != nil {
 		return s.e.readError(err)
 	}
-	// No list is no permission here: that a thing is public does not extend to being somebody else.
-	if list.Perms(s.proven)&(authz.PermWrite|authz.PermOwner) == 0 {
+	if !authz.MayAssume(authz.Subject{Principal: s.proven, Admin: admin}, list) {
 		return denied
 	}
 	return nil
+}
+
+// identified refuses a client that has yet to prove who it is. What is public is so to local principals: a trusted client is one
+// even without a name, any other has to authenticate.
+func (s *Session) identified() error {
+	if s.opts.Trusted || s.proven != "" {
+		return nil
+	}
+	return Errorf(ClassDenied, "this client must prove its principal first")
 }
 
 // Consistency is the setting for reads.
@@ -133,6 +138,9 @@ func keyError(err error) error {
 
 // Put stores a value and returns its version. Inside a transaction the version is 0: Commit tells it.
 func (s *Session) Put(ctx context.Context, r PutRequest) (uint64, error) {
+	if err := s.identified(); err != nil {
+		return 0, err
+	}
 	k, err := parseKey(r.Key)
 	if err != nil {
 		return 0, err
@@ -159,6 +167,9 @@ func (s *Session) Put(ctx context.Context, r PutRequest) (uint64, error) {
 
 // Delete removes a key and returns the version of its absence: 0 when there was nothing to remove, or inside a transaction.
 func (s *Session) Delete(ctx context.Context, r DeleteRequest) (uint64, error) {
+	if err := s.identified(); err != nil {
+		return 0, err
+	}
 	k, err := parseKey(r.Key)
 	if err != nil {
 		return 0, err
@@ -232,6 +243,9 @@ func (s *Session) Revoke(ctx context.Context, object []byte, principal string, p
 }
 
 func (s *Session) changeGrants(ctx context.Context, kind command.MutationKind, object []byte, principal string, p Perm) error {
+	if err := s.identified(); err != nil {
+		return err
+	}
 	if s.txn != nil {
 		return Errorf(ClassInvalid, "grants cannot change inside a transaction")
 	}

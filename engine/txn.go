@@ -47,6 +47,9 @@ type Mark struct{ writes int }
 
 // BeginTxn opens a transaction of its own, beside the session's.
 func (s *Session) BeginTxn(_ context.Context) (*Txn, error) {
+	if err := s.identified(); err != nil {
+		return nil, err
+	}
 	return &Txn{
 		e: s.e, principal: s.principal, began: s.e.opts.Now(), writes: newOverlay(), sees: math.MaxInt, reads: make(map[string]struct{}),
 	}, nil
@@ -88,7 +91,7 @@ func (t *Txn) Delete(r DeleteRequest) error {
 
 // Scan walks the keys that the transaction sees. The Scan must be closed before the transaction ends.
 func (t *Txn) Scan(ctx context.Context, r ScanRequest) (*Scan, error) {
-	s := Session{e: t.e, principal: t.principal, txn: t}
+	s := Session{e: t.e, opts: SessionOptions{Trusted: true}, principal: t.principal, txn: t}
 	return s.Scan(ctx, r)
 }
 

@@ -37,6 +37,9 @@ type Watch struct {
 
 // Watch begins to watch `table` or `table.prefix`. The Watch must be closed.
 func (s *Session) Watch(_ context.Context, r WatchRequest) (*Watch, error) {
+	if err := s.identified(); err != nil {
+		return nil, err
+	}
 	k, err := key.ParsePrefix(r.Prefix)
 	if err != nil {
 		return nil, keyError(err)

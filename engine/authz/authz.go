@@ -320,5 +320,11 @@ func CheckPrincipal(name string) error {
 	return nil
 }
 
+// MayAssume decides whether a principal that has proven itself may act as another, on whose row the list stands. Admins may, and who
+// holds WRITE there. No list is no permission: that a thing is public does not extend to being somebody else.
+func MayAssume(s Subject, row *Grants) bool {
+	return s.System || s.Admin || s.Principal != "" && row.Perms(s.Principal)&(PermWrite|PermOwner) != 0
+}
+
 // SecretKey is the whole key of the row that holds a principal's secret.
 func SecretKey(principal string) string { return key.SystemGroup + secretsRest + principal }

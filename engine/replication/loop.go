@@ -99,7 +99,7 @@ func (l *loop) round(taken []*proposal) {
 			err = l.afterFailedCommit(err)
 		}
 	} else {
-		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		err = l.afterFailedApply(err)
 	}
 	batch.Close()
 	if err != nil {
@@ -204,6 +204,15 @@ func (l *loop) publish(results []command.Result) {
 		}
 		l.dropRound(g)
 	}
+}
+
+// afterFailedApply says what it means that commands could not be decided: nothing of the batch was written. A read that failed may
+// work again; a state that is ahead of its log never will.
+func (l *loop) afterFailedApply(err error) error {
+	if errors.Is(err, command.ErrTimeNotAfter) {
+		l.r.fail(err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
 // afterFailedCommit says what a failed commit means to those who wait.
