@@ -177,7 +177,7 @@ func (s *Store) Expired(now Timestamp, limit int) (list []ExpiredKey, err error)
 		return nil, s.health.Err()
 	}
 	lower := []byte{kindExpiry, 0}
-	upper := append(appendTime([]byte{kindExpiry}, now), 0xff, 0xff) // above every group's first byte, which begins UTF-8
+	upper := append(appendTime([]byte{kindExpiry}, now), 0xff, 0) // above every group's first byte, which begins UTF-8
 	w, err := s.newWalk(lower, upper)
 	if err != nil {
 		return nil, err

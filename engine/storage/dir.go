@@ -129,11 +129,14 @@ func checkUnclaimed(fs vfs.FS, dir string) error {
 func makeDir(fs vfs.FS, dir string) error {
 	var made []string
 	for d := dir; ; d = fs.PathDir(d) {
-		if _, err := fs.Stat(d); err == nil || fs.PathDir(d) == d {
-			made = append(made, d)
+		made = append(made, d)
+		_, err := fs.Stat(d)
+		if err == nil || fs.PathDir(d) == d {
 			break
 		}
-		made = append(made, d)
+		if !errors.Is(err, os.ErrNotExist) {
+			return dirError(dir, err)
+		}
 	}
 	for i := len(made) - 2; i >= 0; i-- {
 		if err := fs.MkdirAll(made[i], dirMode); err != nil {

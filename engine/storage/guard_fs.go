@@ -4,6 +4,7 @@ package storage
 
 import (
 	"errors"
+	"hash/crc32"
 	"io"
 	"os"
 	"slices"
@@ -28,7 +29,13 @@ import (
 //	    panics nor hangs and can be closed. What it still writes goes to memory. Nobody can be misled by this: Commit
 //	    and every read ask health after Pebble has answered, and health has known since before it did.
 //	an error of a read, or of the removal of a file
-//	    goes back to Pebble, which hands it to the reader or leaves the file until the next start.
+//	    goes back to Pebble, which hands it to the reader or leaves the file until the next start. One exception: the
+//	    listing at the end of pebble.Open. Its failure would leave compactions running on what Open has closed, so it
+//	    stops the store instead.
+//
+// It also syncs the directory before a marker is made: a marker names a MANIFEST whose own entry in the directory Pebble
+// has not synced yet, and on a file system that does not keep the order of entries a power failure could keep the marker
+// and lose the MANIFEST.
 //
 // Paths outside the data directory (checkpoints) are none of its business and pass through.
 type guardFS struct {
@@ -36,12 +43,14 @@ type guardFS struct {
 	dir     string
 	health  *health
 	space   *space
+	proof   *proof
 	overlay *vfs.MemFS
 	frozen  atomic.Bool
+	late    atomic.Bool // pebble.Open has started background work
 }
 
-func newGuardFS(base vfs.FS, dir string, h *health, sp *space) *guardFS {
-	return &guardFS{FS: base, dir: dir, health: h, space: sp, overlay: vfs.NewMem()}
+func newGuardFS(base vfs.FS, dir string, h *health, sp *space, p *proof) *guardFS {
+	return &guardFS{FS: base, dir: dir, health: h, space: sp, proof: p, overlay: vfs.NewMem()}
 }
 
 var errFrozen = errors.New("the store has failed and writes no more")
@@ -107,7 +116,15 @@ func (g *guardFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File,
 		return g.FS.Create(name, category)
 	}
 	var f vfs.File
-	err := g.do(name, func() (err error) { f, err = g.FS.Create(name, category); return err })
+	err := g.do(name, func() (err error) {
+		if strings.HasPrefix(g.PathBase(name), "marker.") {
+			if err := syncDir(g.FS, g.PathDir(name)); err != nil {
+				return err
+			}
+		}
+		f, err = g.FS.Create(name, category)
+		return err
+	})
 	return g.opened(f, name, err)
 }
 
@@ -119,7 +136,9 @@ func (g *guardFS) opened(f vfs.File, name string, err error) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guardFile{File: f, g: g, name: name, table: g.isTable(name), wal: strings.HasSuffix(name, ".log")}, nil
+	gf := &guardFile{File: f, g: g, table: g.isTable(name)}
+	gf.claim.number, gf.slot, gf.proves = provable(g.PathBase(name))
+	return gf, nil
 }
 
 func (g *guardFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
@@ -140,40 +159,52 @@ func (g *guardFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 			return f, nil
 		}
 	}
-	return g.FS.Open(name, opts...)
+	f, err := g.FS.Open(name, opts...)
+	if err != nil || !g.ours(name) {
+		return f, g.told(name, err)
+	}
+	if number, slot, ok := provable(g.PathBase(name)); ok {
+		if want := g.proof.claimed(number, slot); want.length > 0 {
+			return &provenFile{File: f, g: g, name: name, want: want}, nil
+		}
+	}
+	return f, nil
 }
 
 func (g *guardFS) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
 	if err != nil || !g.ours(name) {
-		return f, err
+		return f, g.told(name, err)
 	}
-	return &guardFile{File: f, g: g, name: name}, nil
+	return &guardFile{File: f, g: g}, nil
 }
 
 func (g *guardFS) Link(oldname, newname string) error {
 	if !g.ours(newname) {
 		return g.FS.Link(oldname, newname)
 	}
-	return g.named(newname, g.do(newname, func() error { return g.FS.Link(oldname, newname) }))
+	return unfrozen(g.do(newname, func() error { return g.FS.Link(oldname, newname) }))
 }
 
 func (g *guardFS) Rename(oldname, newname string) error {
+	if strings.HasPrefix(g.PathBase(newname), "OPTIONS-") {
+		g.late.Store(true)
+	}
 	err := g.do(newname, func() error { return g.FS.Rename(oldname, newname) })
 	if errors.Is(err, errFrozen) {
 		_ = g.overlay.Rename(oldname, newname) // absent when the file was made before the failure; nobody reads it again
 	}
-	return g.named(newname, err)
+	return unfrozen(err)
 }
 
 func (g *guardFS) MkdirAll(dir string, perm os.FileMode) error {
 	if !g.ours(dir) {
 		return g.FS.MkdirAll(dir, perm)
 	}
-	return g.named(dir, g.do(dir, func() error { return g.FS.MkdirAll(dir, perm) }))
+	return unfrozen(g.do(dir, func() error { return g.FS.MkdirAll(dir, perm) }))
 }
 
-func (g *guardFS) named(_ string, err error) error {
+func unfrozen(err error) error {
 	if errors.Is(err, errFrozen) {
 		return nil
 	}
@@ -202,6 +233,10 @@ func (g *guardFS) RemoveAll(name string) error {
 
 func (g *guardFS) List(dir string) ([]string, error) {
 	names, err := g.FS.List(dir)
+	if err != nil && g.late.Load() && g.ours(dir) {
+		g.freeze(err)
+		return nil, nil
+	}
 	if err != nil || !g.frozen.Load() {
 		return names, err
 	}
@@ -223,7 +258,16 @@ func (g *guardFS) Stat(name string) (vfs.FileInfo, error) {
 			return fi, nil
 		}
 	}
-	return g.FS.Stat(name)
+	fi, err := g.FS.Stat(name)
+	return fi, g.told(name, err)
+}
+
+// told logs an error that Pebble may pass over, as it does where the file is wanted for read-ahead or statistics only.
+func (g *guardFS) told(name string, err error) error {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		g.health.log.Warn("a file of the store cannot be reached", "file", g.FS.PathBase(name), "error", err)
+	}
+	return err
 }
 
 func (g *guardFS) Unwrap() vfs.FS { return g.FS }
@@ -231,10 +275,11 @@ func (g *guardFS) Unwrap() vfs.FS { return g.FS }
 // guardFile is a file that Pebble writes, or a directory that it syncs.
 type guardFile struct {
 	vfs.File
-	g     *guardFS
-	name  string
-	table bool
-	wal   bool
+	g      *guardFS
+	table  bool
+	proves bool // a log or a MANIFEST
+	slot   int
+	claim  claim // what has been written
 }
 
 // end is what Pebble is told once the directory is frozen: that all is well, except for a table, of which it must not
@@ -253,8 +298,19 @@ func (f *guardFile) Write(p []byte) (int, error) {
 		if f.g.frozen.Load() {
 			return len(p), f.end()
 		}
+		var sum uint32
+		if f.proves {
+			sum = crc32.Update(f.claim.sum, castagnoli, p[written:]) // before: Write may change p
+		}
 		n, err := f.File.Write(p[written:])
-		written += max(n, 0)
+		if n = max(n, 0); f.proves {
+			if written+n < len(p) {
+				sum = crc32.Update(f.claim.sum, castagnoli, p[written:written+n])
+			}
+			f.claim.sum = sum
+			f.claim.length += int64(n)
+		}
+		written += n
 		switch {
 		case err == nil && written >= len(p):
 			f.g.space.wrote(len(p))
@@ -276,16 +332,21 @@ func (f *guardFile) sync(op func() error) error {
 	if f.g.frozen.Load() {
 		return f.end()
 	}
-	if f.wal {
+	var err error
+	if f.proves && f.slot == proofLog {
 		h := f.g.health
 		began := h.mono()
 		h.syncing.Store(began)
-		err := op()
+		err = op()
 		h.syncing.Store(0)
 		h.syncs.observe(max(0, timeSince(h, began)))
-		return f.ended(err)
+	} else {
+		err = op()
 	}
-	return f.ended(op())
+	if err == nil && f.proves {
+		f.g.proof.synced(f.slot, f.claim)
+	}
+	return f.ended(err)
 }
 
 // ended freezes on any error: after a failed sync nobody knows what the disk holds, and a second sync that succeeds

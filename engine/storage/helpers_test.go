@@ -3,12 +3,19 @@
 package storage
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
+
+	"github.com/atlas-edge/atlas/internal/invariants"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -56,3 +63,66 @@ func put(tb testing.TB, s *Store, group, rest string, at Timestamp, v Version) {
 }
 
 func row(i int) []byte { return fmt.Appendf(nil, ".row%09d", i) }
+
+// ctxForTest is for helpers that have no test at hand.
+var ctxForTest = context.Background()
+
+// long says whether the long runs are asked for.
+func long() bool { return os.Getenv("ATLAS_LONG") != "" }
+
+// scaled is a number of rounds: short by default, far fewer under the race detector, and times ten on long runs.
+func scaled(n int) int {
+	switch {
+	case long():
+		return 10 * n
+	case invariants.Enabled:
+		return max(n/4, 1)
+	}
+	return n
+}
+
+// testSeed prints the seed of a random test, with the command that replays it. ATLAS_SEED sets it.
+func testSeed(tb testing.TB) uint64 {
+	tb.Helper()
+	seed := uint64(20261122)
+	if s := os.Getenv("ATLAS_SEED"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		seed = n
+	}
+	tb.Logf("seed=%d; again with ATLAS_SEED=%d go test ./engine/storage -run '^%s$'", seed, seed, tb.Name())
+	return seed
+}
+
+// recorder keeps what the store logs at warning and above.
+type recorder struct {
+	slog.Handler
+	mu    sync.Mutex
+	lines []string
+}
+
+func (r *recorder) logger() *slog.Logger { return slog.New(r) }
+
+func (r *recorder) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+func (r *recorder) WithAttrs([]slog.Attr) slog.Handler           { return r }
+func (r *recorder) WithGroup(string) slog.Handler                { return r }
+
+func (r *recorder) Handle(_ context.Context, rec slog.Record) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	line := rec.Message
+	rec.Attrs(func(a slog.Attr) bool {
+		line += " " + a.String()
+		return true
+	})
+	r.lines = append(r.lines, line)
+	return nil
+}
+
+func (r *recorder) warned() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.lines) > 0
+}

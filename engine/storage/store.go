@@ -28,6 +28,7 @@ type Store struct {
 	db     *pebble.DB
 	health *health
 	space  *space
+	proof  *proof
 	gate   *gate
 	stalls stallClock
 	lock   io.Closer
@@ -153,9 +154,13 @@ func (s *Store) open(m marker) error {
 	}
 	o.fitDisk(total)
 	s.space = newSpace(s.base, o, s.health)
-	guard := newGuardFS(s.base, o.Dir, s.health, s.space)
+	if err := s.readProof(m.ready); err != nil {
+		return err
+	}
+	guard := newGuardFS(s.base, o.Dir, s.health, s.space, s.proof)
 	po := pebbleOptions(o, guard, s.health, &s.stalls)
-	cache := pebble.NewCache(o.CacheBytes)
+	// Pebble takes the memory of memtables out of the cache. Two are there in ordinary times.
+	cache := pebble.NewCache(o.CacheBytes + 2*o.MemTableBytes)
 	defer cache.Unref() // the database holds its own reference
 	po.Cache = cache
 	db, err := pebble.Open(s.base.PathJoin(o.Dir, pebbleDirName), po)
@@ -180,6 +185,30 @@ func (s *Store) open(m marker) error {
 	return s.health.Err()
 }
 
+// readProof reads what is known of the log and the MANIFEST, and refuses a database whose log is missing.
+func (s *Store) readProof(ready bool) (err error) {
+	dir := s.opts.Dir
+	s.proof, err = readProof(s.base, dir, func(err error) {
+		s.opts.Logger.Warn("what was synced cannot be noted, damage to the log may go unseen", "error", err)
+	})
+	if err != nil {
+		return err
+	}
+	if ready {
+		names, err := s.base.List(s.base.PathJoin(dir, pebbleDirName))
+		if err != nil {
+			return dirError(dir, err)
+		}
+		if s.proof.missing(names) {
+			return fmt.Errorf("%w: log %06d of %s, which was synced, is missing", ErrCorrupt, s.proof.known[proofLog].number, dir)
+		}
+	}
+	if s.opts.ReadOnly {
+		return nil
+	}
+	return s.proof.begin()
+}
+
 // openError makes of what stopped Open one of the errors of this package.
 func (s *Store) openError(err error) error {
 	if ferr := s.health.Err(); ferr != nil {
@@ -200,6 +229,9 @@ func (s *Store) abandon() error {
 	var err error
 	if s.db != nil {
 		err = s.db.Close()
+	}
+	if s.proof != nil {
+		err = errors.Join(err, s.proof.end())
 	}
 	return errors.Join(err, s.unlock())
 }
@@ -226,7 +258,7 @@ func (s *Store) close() error {
 	if !s.opts.ReadOnly {
 		s.space.close()
 	}
-	err := errors.Join(s.db.Close(), s.unlock())
+	err := errors.Join(s.db.Close(), s.proof.end(), s.unlock())
 	if ferr := s.health.Err(); ferr != nil {
 		return ferr
 	}

@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package storage
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+)
+
+// The model: what a store holds, as plain maps, built without any of the store's encodings.
+type model struct {
+	commits uint64 // the number of the last commit applied; each writes it, so that a prefix can be told
+	records map[string]string
+	entries map[string]map[uint64]string
+	state   map[string]map[string]string
+	data    map[string]map[string][]Version // by group and rest, oldest first
+	changes map[string][]modelChange
+}
+
+type modelChange struct {
+	time Timestamp
+	seq  uint32
+	kind ChangeKind
+	rest string
+}
+
+func newModel() *model {
+	return &model{
+		records: map[string]string{}, entries: map[string]map[uint64]string{}, state: map[string]map[string]string{},
+		data: map[string]map[string][]Version{}, changes: map[string][]modelChange{},
+	}
+}
+
+// mutation is one call on a batch.
+type mutation struct {
+	op    string // record entry truncate trim state unstate put
+	group string
+	name  string // of state; the rest of a put
+	slot  uint64
+	bytes []byte
+	at    Timestamp
+	seq   uint32
+	v     Version
+}
+
+// commit is one batch.
+type commit struct {
+	n    uint64
+	muts []mutation
+	sync bool
+}
+
+const counterGroup = "counter"
+
+func (c *commit) fill(b *Batch) {
+	for i := range c.muts {
+		switch m := &c.muts[i]; m.op {
+		case "record":
+			b.SetRecord(m.group, m.bytes)
+		case "entry":
+			b.AppendEntry(m.group, m.slot, m.bytes)
+		case "truncate":
+			b.DeleteEntriesFrom(m.group, m.slot)
+		case "trim":
+			b.DeleteEntriesBelow(m.group, m.slot)
+		case "state":
+			b.SetState(m.group, m.name, m.bytes)
+		case "unstate":
+			b.DeleteState(m.group, m.name)
+		case "put":
+			b.PutVersion(m.group, []byte(m.name), m.at, m.seq, m.v)
+		}
+	}
+	b.SetState(counterGroup, "n", binary.BigEndian.AppendUint64(nil, c.n))
+}
+
+func inner[K comparable, V any](m map[string]map[K]V, group string) map[K]V {
+	if m[group] == nil {
+		m[group] = map[K]V{}
+	}
+	return m[group]
+}
+
+func (m *model) apply(c *commit) {
+	m.commits = c.n
+	for i := range c.muts {
+		switch u := &c.muts[i]; u.op {
+		case "record":
+			m.records[u.group] = string(u.bytes)
+		case "entry":
+			inner(m.entries, u.group)[u.slot] = string(u.bytes)
+		case "truncate":
+			maps.DeleteFunc(inner(m.entries, u.group), func(s uint64, _ string) bool { return s >= u.slot })
+		case "trim":
+			maps.DeleteFunc(inner(m.entries, u.group), func(s uint64, _ string) bool { return s < u.slot })
+		case "state":
+			inner(m.state, u.group)[u.name] = string(u.bytes)
+		case "unstate":
+			delete(inner(m.state, u.group), u.name)
+		case "put":
+			v := u.v
+			v.Time, v.Size = u.at, int64(len(v.Value))
+			d := inner(m.data, u.group)
+			d[u.name] = append(d[u.name], v)
+			kind := ChangePut
+			if v.Deleted {
+				kind = ChangeDelete
+			}
+			if v.Expired {
+				kind = ChangeExpire
+			}
+			m.changes[u.group] = append(m.changes[u.group], modelChange{u.at, u.seq, kind, u.name})
+		}
+	}
+}
+
+// collect is what CollectBefore promises.
+func (m *model) collect(floor Timestamp) {
+	for group, rests := range m.data {
+		touched := map[string]bool{}
+		m.changes[group] = slices.DeleteFunc(m.changes[group], func(c modelChange) bool {
+			if c.time <= floor {
+				touched[c.rest] = true
+			}
+			return c.time <= floor
+		})
+		for rest := range touched {
+			vs := rests[rest]
+			last := -1 // newest not later than floor
+			for i := range vs {
+				if vs[i].Time <= floor {
+					last = i
+				}
+			}
+			if last >= 0 && vs[last].Deleted {
+				last++
+			}
+			if rests[rest] = slices.Delete(vs, 0, max(last, 0)); len(rests[rest]) == 0 {
+				delete(rests, rest)
+			}
+		}
+	}
+}
+
+// at finds the newest version not later than t.
+func (m *model) at(group, rest string, t Timestamp) (Version, bool) {
+	vs := m.data[group][rest]
+	for i := len(vs) - 1; i >= 0; i-- {
+		if vs[i].Time <= t {
+			return vs[i], true
+		}
+	}
+	return Version{}, false
+}
+
+// scan lists the live keys between two rests.
+func (m *model) scan(o ScanOptions) (rests []string) {
+	for rest := range m.data[o.Group] {
+		v, ok := m.at(o.Group, rest, o.At)
+		if !ok || v.Deleted || v.Expires != 0 && v.Expires <= o.Now {
+			continue
+		}
+		if rest < string(o.Lower) || o.Upper != nil && rest >= string(o.Upper) {
+			continue
+		}
+		rests = append(rests, rest)
+	}
+	slices.Sort(rests)
+	if o.Reverse {
+		slices.Reverse(rests)
+	}
+	return rests
+}
+
+func digest(b []byte) string {
+	if len(b) <= 16 {
+		return fmt.Sprintf("%q", b)
+	}
+	h := fnv.New64a()
+	_, _ = h.Write(b)
+	return fmt.Sprintf("%d:%016x", len(b), h.Sum64())
+}
+
+func dumpVersion(w *strings.Builder, group, rest string, v *Version, value []byte) {
+	fmt.Fprintf(w, "data %s%s @%d del=%v exp=%v worm=%d expires=%d size=%d %s\n", group, rest, v.Time, v.Deleted, v.Expired, v.WormUntil, v.Expires, v.Size, digest(value))
+}
+
+// dump writes everything down, for a comparison.
+func (m *model) dump() string {
+	var w strings.Builder
+	fmt.Fprintf(&w, "commits %d\n", m.commits)
+	for _, g := range slices.Sorted(maps.Keys(m.records)) {
+		fmt.Fprintf(&w, "record %s %s\n", g, digest([]byte(m.records[g])))
+	}
+	for _, g := range testGroups {
+		for _, slot := range slices.Sorted(maps.Keys(m.entries[g])) {
+			fmt.Fprintf(&w, "entry %s %d %s\n", g, slot, digest([]byte(m.entries[g][slot])))
+		}
+		for _, n := range slices.Sorted(maps.Keys(m.state[g])) {
+			fmt.Fprintf(&w, "state %s %q %s\n", g, n, digest([]byte(m.state[g][n])))
+		}
+		for _, c := range m.changes[g] {
+			fmt.Fprintf(&w, "change %s %d %d %d %q\n", g, c.time, c.seq, c.kind, c.rest)
+		}
+		for _, rest := range slices.Sorted(maps.Keys(m.data[g])) {
+			vs := m.data[g][rest]
+			for i := len(vs) - 1; i >= 0; i-- {
+				dumpVersion(&w, g, rest, &vs[i], vs[i].Value)
+			}
+		}
+	}
+	return w.String()
+}
+
+// dumpStore writes down what a reader sees, in the form of model.dump.
+func dumpStore(r Reader) (string, error) {
+	var w strings.Builder
+	n, _, err := r.State(counterGroup, "n")
+	if err != nil {
+		return "", err
+	}
+	if n == nil {
+		n = make([]byte, 8)
+	}
+	fmt.Fprintf(&w, "commits %d\n", binary.BigEndian.Uint64(n))
+	gs, err := r.Groups("")
+	if err != nil {
+		return "", err
+	}
+	for gs.Next() {
+		fmt.Fprintf(&w, "record %s %s\n", gs.Group(), digest(gs.Record()))
+	}
+	if err := errors.Join(gs.Err(), gs.Close()); err != nil {
+		return "", err
+	}
+	for _, g := range testGroups {
+		if err := dumpGroup(&w, r, g); err != nil {
+			return "", err
+		}
+	}
+	return w.String(), nil
+}
+
+func dumpGroup(w *strings.Builder, r Reader, g string) error {
+	err := r.EachEntry(g, 0, ^uint64(0), func(slot uint64, data []byte) error {
+		fmt.Fprintf(w, "entry %s %d %s\n", g, slot, digest(data))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = r.EachState(g, "", func(name string, val []byte) error {
+		fmt.Fprintf(w, "state %s %q %s\n", g, name, digest(val))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	cs, err := r.Changes(g, 0)
+	if err != nil {
+		return err
+	}
+	for cs.Next() {
+		c := cs.Change()
+		fmt.Fprintf(w, "change %s %d %d %d %q\n", g, c.Time, c.Seq, c.Kind, c.Rest)
+	}
+	if err := errors.Join(cs.Err(), cs.Close()); err != nil {
+		return err
+	}
+	rests := slices.Clone(testRests)
+	slices.Sort(rests)
+	for _, rest := range rests {
+		if err := dumpKey(w, r, g, rest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func dumpKey(w *strings.Builder, r Reader, g, rest string) error {
+	for t := newest; ; {
+		h, live, err := r.GetAt(g, []byte(rest), t)
+		if err != nil {
+			return err
+		}
+		if h == nil {
+			return nil
+		}
+		v := h.Version()
+		val, err := h.Bytes()
+		if err := errors.Join(err, h.Close()); err != nil {
+			return err
+		}
+		if live == v.Deleted {
+			return fmt.Errorf("%s%s@%d: found=%v but deleted=%v", g, rest, v.Time, live, v.Deleted)
+		}
+		dumpVersion(w, g, rest, &v, val)
+		t = v.Time - 1
+	}
+}
+
+// The universe of the random runs: names that are prefixes of one another, hold NULs and high bytes.
+var (
+	testGroups = []string{"a", "a-b", "ab", "shop"}
+	testRests  = []string{".x", ".x\x00", ".x\x00y", ".xy", "/t.a", "/t.\xff", "/t.\xff\xff", "/tt.a"}
+)
+
+// maker draws commits.
+type maker struct {
+	rng   *rand.Rand
+	n     uint64
+	now   Timestamp
+	large int // one value in so many is large; 0 for none
+}
+
+func (k *maker) pick(from []string) string { return from[k.rng.IntN(len(from))] }
+
+func (k *maker) blob(n int) []byte {
+	b := make([]byte, n)
+	for i := 0; i < n; i += 8 {
+		var w [8]byte
+		binary.LittleEndian.PutUint64(w[:], k.rng.Uint64())
+		copy(b[i:], w[:])
+	}
+	return b
+}
+
+func (k *maker) commit() *commit {
+	k.n++
+	k.now += 1 + k.rng.Uint64N(3)
+	c := &commit{n: k.n, sync: k.rng.IntN(2) == 0}
+	used := map[string]bool{}
+	for seq := range uint32(1 + k.rng.IntN(4)) {
+		g := k.pick(testGroups)
+		switch k.rng.IntN(10) {
+		case 0:
+			c.muts = append(c.muts, mutation{op: "record", group: g, bytes: k.blob(8 + k.rng.IntN(100))})
+		case 1:
+			c.muts = append(c.muts, mutation{op: "entry", group: g, slot: k.rng.Uint64N(20), bytes: k.blob(k.rng.IntN(200))})
+		case 2:
+			op := []string{"truncate", "trim"}[k.rng.IntN(2)]
+			c.muts = append(c.muts, mutation{op: op, group: g, slot: k.rng.Uint64N(20)})
+		case 3:
+			c.muts = append(c.muts, mutation{op: "state", group: g, name: k.pick(testRests), bytes: k.blob(k.rng.IntN(50))})
+		case 4:
+			c.muts = append(c.muts, mutation{op: "unstate", group: g, name: k.pick(testRests)})
+		default:
+			rest := k.pick(testRests)
+			if used[g+rest] {
+				continue // a key gets one version at one time
+			}
+			used[g+rest] = true
+			c.muts = append(c.muts, mutation{op: "put", group: g, name: rest, at: k.now, seq: seq, v: k.version()})
+		}
+	}
+	return c
+}
+
+func (k *maker) version() Version {
+	var v Version
+	switch k.rng.IntN(6) {
+	case 0:
+		return Version{Deleted: true, Expired: k.rng.IntN(2) == 0}
+	case 1:
+		v.WormUntil = k.now + k.rng.Uint64N(100)
+	case 2:
+		v.Expires = k.now + 1 + k.rng.Uint64N(100)
+	}
+	v.Value = k.blob(k.rng.IntN(120))
+	if k.large > 0 && k.rng.IntN(k.large) == 0 {
+		v.Value = k.blob(InlineLenMax + 1 + k.rng.IntN(4*ChunkLen))
+	}
+	return v
+}
+
+// diff shows the first line in which two dumps differ.
+func diff(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range min(len(g), len(w)) {
+		if g[i] != w[i] {
+			return fmt.Sprintf("line %d:\n got %s\nwant %s", i+1, g[i], w[i])
+		}
+	}
+	if len(g) != len(w) {
+		return fmt.Sprintf("%d lines, want %d", len(g), len(w))
+	}
+	return ""
+}
+
+// checkScans compares scans, counts and tables at a timestamp with the model.
+func checkScans(r Reader, m *model, rng *rand.Rand, at Timestamp) error {
+	for _, g := range testGroups {
+		o := ScanOptions{Group: g, At: at, Reverse: rng.IntN(2) == 0, KeysOnly: rng.IntN(2) == 0}
+		if rng.IntN(2) == 0 {
+			o.Now = at
+		}
+		if rng.IntN(2) == 0 {
+			o.Lower = []byte(testRests[rng.IntN(len(testRests))])
+		}
+		if rng.IntN(2) == 0 {
+			o.Upper = []byte(testRests[rng.IntN(len(testRests))])
+			if bytes.Compare(o.Lower, o.Upper) > 0 {
+				o.Lower, o.Upper = o.Upper, o.Lower
+			}
+		}
+		want := m.scan(o)
+		got, err := collectScan(r, m, o)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("scan %+v gives %q, want %q", o, got, want)
+		}
+		n, err := r.Count(ctxForTest, o)
+		if err != nil || n != int64(len(want)) {
+			return fmt.Errorf("count %+v gives %d, %w, want %d", o, n, err, len(want))
+		}
+	}
+	return nil
+}
+
+func collectScan(r Reader, m *model, o ScanOptions) (got []string, err error) {
+	sc, err := r.NewScan(o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, sc.Err(), sc.Close()) }()
+	for sc.Next() {
+		rest := string(sc.Rest())
+		got = append(got, rest)
+		want, _ := m.at(o.Group, rest, o.At)
+		v := sc.Version()
+		if v.Time != want.Time || v.Expires != want.Expires || v.WormUntil != want.WormUntil || v.Size != want.Size {
+			return nil, fmt.Errorf("scan gives %s%s as %+v, want %+v", o.Group, rest, v, want)
+		}
+		if o.KeysOnly {
+			continue
+		}
+		val, err := sc.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(val, want.Value) {
+			return nil, fmt.Errorf("scan gives %s%s as %s, want %s", o.Group, rest, digest(val), digest(want.Value))
+		}
+	}
+	return got, nil
+}
