@@ -331,3 +331,83 @@ func TestReadyOutlivesInputs(t *testing.T) {
 		t.Errorf("sends %v", r.MsgsAfterSync)
 	}
 }
+
+// TestRecoveryMistrusts gives a proposer promises and replies that contradict each other or what it holds: what is only the
+// end of its own log gives way, a sender's mistake is refused, and a contradiction of what is committed stops the node.
+func TestRecoveryMistrusts(t *testing.T) {
+	own, tail := logOf(1, 1, "a", "b")
+	other, others := logOf(0, 1, "a", "x", "y")
+	foreign, _ := logOf(0, 1, "z", "x", "y")
+	ballot := Ballot{1, 2, 1}
+	promise := func(r Record, last, commit Slot) Message {
+		return Message{Type: Promise, From: 2, To: 1, Ballot: ballot, Accepted: r.Accepted, Last: last, Commit: commit, Chain: r.LastChain, First: 1, HaveFrom: 1}
+	}
+	reply := func(after Slot, before uint64, entries ...Entry) Message {
+		return Message{Type: FetchReply, From: 2, To: 1, Ballot: ballot, Slot: after, Chain: before, Entries: entries, Commit: 1}
+	}
+	for _, tc := range []struct {
+		name  string
+		steps []Message
+		class error
+		state State
+		log   string // after a Ready
+	}{
+		{"another end", []Message{
+			promise(other, 3, 1), reply(2, others[1].Chain, others[2]), reply(1, others[0].Chain, others[1:]...),
+		}, nil, Won, "truncate=2 2@1.1.1:x 3@1.1.1:y"},
+		{"in pieces", []Message{
+			promise(other, 3, 1), reply(2, others[1].Chain, others[2]), reply(1, others[0].Chain, others[1]), reply(2, others[1].Chain, others[2]),
+		}, nil, Won, "truncate=2 2@1.1.1:x 3@1.1.1:y"},
+		{"chosen while it is fetched", []Message{
+			promise(other, 3, 2), reply(2, others[1].Chain, others[2]), reply(1, others[0].Chain, others[1]),
+		}, nil, Preparing, "truncate=2 2@1.1.1:x"},
+		{"more than was promised", []Message{promise(other, 3, 1), reply(2, tail[0].Chain, extend(tail[0], "c", "d")...)}, ErrInvalid, Preparing, "truncate=0 "},
+		{"another log than was promised", []Message{promise(other, 3, 1), reply(2, tail[0].Chain, extend(tail[0], "c")...)}, ErrInvalid, Preparing, "truncate=0 "},
+		{"pieces of two logs", []Message{
+			promise(other, 3, 1), reply(2, others[1].Chain, others[2]), reply(1, others[0].Chain, others[1]), reply(2, 77, Entry{Slot: 3, Ballot: ballot, Time: 99}.chained(77)),
+		}, ErrInvalid, Preparing, "truncate=0 "},
+		{"promise below a commit", []Message{promise(other, 3, 1), {Type: Promise, From: 3, To: 1, Ballot: ballot, Last: 5, Commit: 5, First: 1, HaveFrom: 1}}, nil, Preparing, "truncate=0 "},
+		{"commit beyond every log", []Message{{Type: Promise, From: 2, To: 1, Ballot: ballot, Last: 5, Commit: 5, First: 1, HaveFrom: 1}}, ErrBroken, Preparing, ""},
+		{"another committed slot", []Message{promise(foreign, 3, 1), reply(2, 77, Entry{Slot: 3, Ballot: ballot, Time: 99}.chained(77)), reply(1, foreign.AppliedChain, Entry{Slot: 2, Ballot: ballot, Time: 99}.chained(foreign.AppliedChain))}, ErrBroken, Preparing, ""},
+	} {
+		c, err := New(Options{Self: 1, Quorums: layout([]int{3}, 1, 0), Cfg: 1, Record: own, Tail: append([]Entry(nil), tail...), Log: failingLog{err: errors.New("not needed")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Campaign(); err != nil {
+			t.Fatal(err)
+		}
+		c.Ready()
+		c.Advance()
+		for i, m := range tc.steps {
+			if err = c.Step(m); err != nil && i < len(tc.steps)-1 {
+				t.Fatalf("%s: step %d: %v", tc.name, i+1, err)
+			}
+		}
+		if !errors.Is(err, tc.class) {
+			t.Errorf("%s: %v, want %v", tc.name, err, tc.class)
+		}
+		if got := c.Status().State; got != tc.state {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.state)
+		}
+		if r := c.Ready(); tc.class != ErrBroken && fmt.Sprintf("truncate=%d %s", r.TruncateFrom, describeEntries(r.Entries)) != tc.log {
+			t.Errorf("%s: truncate=%d %s, want %s", tc.name, r.TruncateFrom, describeEntries(r.Entries), tc.log)
+		}
+	}
+}
+
+// chained is the entry behind a slot of this chain.
+func (e Entry) chained(before uint64) Entry {
+	e.Chain = chain(before, &e)
+	return e
+}
+
+// extend makes entries that follow on one.
+func extend(e Entry, payloads ...string) []Entry {
+	var entries []Entry
+	for _, p := range payloads {
+		e = Entry{Slot: e.Slot + 1, Ballot: e.Ballot, Time: e.Time + 1, Payload: []byte(p)}.chained(e.Chain)
+		entries = append(entries, e)
+	}
+	return entries
+}

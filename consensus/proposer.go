@@ -120,7 +120,7 @@ func (p *proposer) durable(c *Core) {
 		own := &p.peer[p.me]
 		own.accepted, own.last, own.chain, own.commit, own.first = c.rec.Accepted, c.rec.Last, c.rec.LastChain, c.rec.Commit, c.rec.First
 		p.promised = p.promised.With(p.me)
-		p.choose(c)
+		_ = p.choose(c) // kept in err
 	case c.readyRec.Accepted == c.ballot:
 		own := &p.peer[p.me]
 		own.acked, own.match = true, c.readyRec.Last
@@ -136,16 +136,16 @@ func (c *Core) onPromise(i int, m *Message) error {
 	p.promised = p.promised.With(i)
 	pr.accepted, pr.last, pr.chain, pr.commit, pr.first = m.Accepted, m.Last, m.Chain, m.Commit, m.First
 	if c.state == Preparing {
-		p.choose(c)
+		return p.choose(c)
 	}
-	return c.err
+	return nil
 }
 
 // choose takes, once a Q1 has promised, the whole log of the highest (accepted, last) among the promises: it holds all that
 // is or can be chosen below the own ballot. The own log is preferred to an equal one.
-func (p *proposer) choose(c *Core) {
+func (p *proposer) choose(c *Core) error {
 	if p.source >= 0 || !p.promised.Has(p.me) || !c.quorums.IsQ1(p.promised) {
-		return
+		return nil
 	}
 	best := p.me
 	for i := range p.peer {
@@ -164,8 +164,7 @@ func (p *proposer) choose(c *Core) {
 	}
 	p.source = best
 	if p.commit > b.last {
-		_ = c.fail("slot %d is chosen, and the longest log promised, accepted at %s, ends at %d", p.commit, b.accepted, b.last) // kept in err
-		return
+		return c.fail("slot %d is chosen, and the longest log promised, accepted at %s, ends at %d", p.commit, b.accepted, b.last)
 	}
 	// A log accepted at the ballot of ours is longer than ours, which is its beginning; of another, only what is committed
 	// is sure to be.
@@ -173,24 +172,24 @@ func (p *proposer) choose(c *Core) {
 	if b.accepted == c.rec.Accepted {
 		p.base = c.rec.Last
 	}
-	p.fetch(c)
+	return p.fetch(c)
 }
 
 // fetch asks for the bodies of the log to adopt, from where the own log and what was fetched end.
-func (p *proposer) fetch(c *Core) {
+func (p *proposer) fetch(c *Core) error {
 	b := &p.peer[p.source]
 	from := p.base + Slot(len(p.fetched))
 	if from == b.last {
-		p.adopt(c)
-		return
+		return p.adopt(c)
 	}
 	if from+1 < b.first {
 		c.stepDown()
 		c.behind = true
-		return
+		return nil
 	}
 	p.askedAt = c.clock
 	c.now = append(c.now, Message{Type: Fetch, From: c.self, To: b.id, Ballot: c.ballot, Slot: from, Last: b.last})
+	return nil
 }
 
 func (c *Core) onFetchReply(i int, m *Message) error {
@@ -203,7 +202,7 @@ func (c *Core) onFetchReply(i int, m *Message) error {
 		return fmt.Errorf("%w: node %d sent slots to %d of a log to %d", ErrInvalid, m.From, end, last)
 	}
 	if before := p.fetchedChain(c); m.Chain != before {
-		return p.mismatch(c, before, m.Chain)
+		return p.mistrust(c, before, m.Chain)
 	}
 	entries := m.Entries
 	if m.Slot < p.commit && len(p.fetched) == 0 {
@@ -217,8 +216,7 @@ func (c *Core) onFetchReply(i int, m *Message) error {
 		p.base, entries = m.Slot+n, entries[n:]
 	}
 	p.fetched = append(p.fetched, entries...)
-	p.fetch(c)
-	return c.err
+	return p.fetch(c)
 }
 
 // fetchedChain is the chain of the log as far as it was fetched.
@@ -230,24 +228,27 @@ func (p *proposer) fetchedChain(c *Core) uint64 {
 	return have
 }
 
-// mismatch begins again from what is committed, if more than that was thought to be common with the log to adopt.
-func (p *proposer) mismatch(c *Core, have, got uint64) error {
-	if p.base == c.rec.Commit {
-		return c.fail("log of node %d, committed here to slot %d, has chain %016x and not %016x after it", p.peer[p.source].id, p.base, got, have)
+// mistrust is called where what was fetched so far has another chain than what comes next, or than what was promised.
+func (p *proposer) mistrust(c *Core, have, want uint64) error {
+	from := p.peer[p.source].id
+	switch {
+	case len(p.fetched) > 0:
+		p.fetched = nil // tick asks again, and another if it can
+		return fmt.Errorf("%w: node %d sent another log than it promised", ErrInvalid, from)
+	case p.base > c.rec.Commit:
+		p.base = c.rec.Commit // the end of the own log is not the beginning of that one after all
+		return p.fetch(c)
 	}
-	p.base, p.fetched = c.rec.Commit, nil
-	p.fetch(c)
-	return c.err
+	return c.fail("slot %d is committed with chain %016x, node %d has it with %016x", p.base, have, from, want)
 }
 
 // adopt accepts the log here, at the own ballot: the own one up to base, then what was fetched, then nothing.
-func (p *proposer) adopt(c *Core) {
+func (p *proposer) adopt(c *Core) error {
 	if have, want := p.fetchedChain(c), p.peer[p.source].chain; have != want {
-		_ = p.mismatch(c, have, want) // kept in err
-		return
+		return p.mistrust(c, have, want)
 	}
 	if err := c.replace(p.base, p.fetched, true); err != nil {
-		return // kept in err
+		return err
 	}
 	p.fetched = nil
 	c.rec.Accepted = c.ballot
@@ -260,6 +261,7 @@ func (p *proposer) adopt(c *Core) {
 	for i := range p.peer {
 		p.peer[i].begin(c, p.promised.Has(i))
 	}
+	return nil
 }
 
 func (c *Core) onAccepted(i int, m *Message) error {
@@ -349,7 +351,7 @@ func (p *proposer) tick(c *Core) {
 		p.askedAt = c.clock
 		if p.source >= 0 {
 			p.askAnother()
-			p.fetch(c)
+			_ = p.fetch(c) // kept in err
 			return
 		}
 		for i := range p.peer {
