@@ -64,6 +64,8 @@ const (
 	unwatchEvents = 100_000
 	// listPage is how many names TABLE LIST and GROUP LIST ask for at a time.
 	listPage = 1000
+	// noProgressMax is how many empty reads in a row a connection may give.
+	noProgressMax = 100
 	// workersIdleMax is how many goroutines for tagged commands wait for more work, over all connections.
 	workersIdleMax = 256
 	// lingerTime is how long a connection that is closed for the client's mistake still reads, so that the client gets to

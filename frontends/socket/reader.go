@@ -310,19 +310,24 @@ func (f *frameReader) readable(fd uintptr) bool {
 // held while waiting for them.
 func (f *frameReader) readPlain() {
 	f.waits()
+	p := f.into
 	switch {
-	case f.into != nil:
-		f.n, f.err = f.nc.Read(f.into)
+	case p != nil:
 	case f.buf != nil:
-		f.n, f.err = f.nc.Read(f.space())
+		p = f.space()
 	default:
-		f.n, f.err = f.nc.Read(f.tiny[:])
-		if f.n > 0 {
-			copy(f.space(), f.tiny[:f.n])
+		p = f.tiny[:]
+	}
+	for tries := 0; f.n == 0 && f.err == nil; tries++ {
+		if f.n, f.err = f.nc.Read(p); tries == noProgressMax && f.n == 0 && f.err == nil {
+			f.err = io.ErrNoProgress
 		}
 	}
 	if f.n > 0 {
 		f.err = nil // it comes again
+		if f.into == nil {
+			copy(f.space(), p[:f.n])
+		}
 	}
 }
 
