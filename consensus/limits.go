@@ -57,7 +57,7 @@ type Tuning struct {
 // DefaultTuning is what a Core without Options.Tuning has.
 func DefaultTuning() Tuning { return defaultTuning }
 
-// defaultTuning is only read: a million cores share it.
+// shared: defaultTuning is only read; a million cores point to it.
 var defaultTuning = Tuning{
 	UncommittedEntries: UncommittedEntriesMax, UncommittedBytes: 64 << 20,
 	MessageBytes: 1 << 20, InflightMessages: 64,
