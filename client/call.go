@@ -51,6 +51,7 @@ const (
 	callAbandoned
 )
 
+// shared: a pool holds nothing that outlives a call.
 var callPool = sync.Pool{New: func() any { return &call{done: make(chan error, 1)} }}
 
 func newCall(verb string) *call {

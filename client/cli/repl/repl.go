@@ -78,7 +78,7 @@ func Run(ctx context.Context, o Options, s cli.Streams) int {
 func Exec(ctx context.Context, o Options, args []string, s cli.Streams) int {
 	line := strings.Join(args, " ")
 	if strings.TrimSpace(line) == "" || strings.ContainsAny(line, "\r\n\x00") {
-		_, _ = fmt.Fprintln(s.Err, "a command is one line: give its words after --")
+		_, _ = fmt.Fprintln(s.Err, "a command is one line: give its words after --") // there is nowhere else to say it
 		return cli.ExitUsage
 	}
 	sh, code := start(ctx, o, s, false)
@@ -99,7 +99,7 @@ func start(ctx context.Context, o Options, s cli.Streams, interactive bool) (*sh
 		return nil, cli.ExitUsage
 	}
 	if err := sh.connect(ctx); err != nil {
-		_, _ = fmt.Fprintln(s.Err, o.Explain(err))
+		_, _ = fmt.Fprintln(s.Err, o.Explain(err)) // as above
 		return nil, cli.ExitConnect
 	}
 	if sh.interrupts == nil {

@@ -114,7 +114,7 @@ func (term *terminal) expect(end string) {
 		if time.Now().After(deadline) {
 			term.t.Fatalf("shown:\n%s\nwant it to end:\n%s\nraw: %q", got, end, term.out.String())
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // sleep: a poll with a deadline
 	}
 }
 
@@ -202,7 +202,8 @@ func TestInteractiveWatchAndInterrupt(t *testing.T) {
 			version := n.Put(fmt.Sprintf("t.%d", i), "v")
 			line := fmt.Sprintf("EVENT PUT %d t.%d\n", version, i)
 			ok := false
-			for until := time.Now().Add(200 * time.Millisecond); time.Now().Before(until) && !ok; time.Sleep(time.Millisecond) {
+			for until := time.Now().Add(200 * time.Millisecond); time.Now().Before(until) && !ok; {
+				time.Sleep(time.Millisecond) // sleep: a poll with a deadline
 				ok = strings.HasSuffix(term.shown(), line)
 			}
 			if ok {

@@ -31,6 +31,7 @@ type comparison struct {
 	more bool
 
 	same, missing, different, extra uint64
+	ours, theirs                    [32 << 10]byte // of the values being compared
 }
 
 // verify compares the file with the server. Keys that only the server has are counted but are no failure.
@@ -145,19 +146,18 @@ func (v *comparison) equal(size int64, value io.Reader) (bool, error) {
 	if theirs == nil {
 		theirs = bytes.NewReader(v.row.Value)
 	}
-	var a, b [32 << 10]byte
 	for {
-		n, err := io.ReadFull(value, a[:])
+		n, err := io.ReadFull(value, v.ours[:])
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return false, err
 		}
 		if n == 0 {
 			return true, nil
 		}
-		if _, err := io.ReadFull(theirs, b[:n]); err != nil {
+		if _, err := io.ReadFull(theirs, v.theirs[:n]); err != nil {
 			return false, fmt.Errorf("scan %s: %w", v.scan, err)
 		}
-		if !bytes.Equal(a[:n], b[:n]) {
+		if !bytes.Equal(v.ours[:n], v.theirs[:n]) {
 			return false, nil
 		}
 	}

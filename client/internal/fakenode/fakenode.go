@@ -90,7 +90,7 @@ func (n *Node) Serve(l net.Listener) *Node {
 
 // Close stops the node and waits for it.
 func (n *Node) Close() {
-	_ = n.l.Close()
+	_ = n.l.Close() // ends Accept
 	n.CutAll()
 	n.wg.Wait()
 }
@@ -107,7 +107,7 @@ func (n *Node) CutAll() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for c := range n.conns {
-		_ = c.Close()
+		_ = c.Close() // that is the cut
 	}
 }
 
@@ -174,12 +174,12 @@ func (n *Node) publish(e event) {
 func (c *Conn) Raw(s string) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	_, _ = io.WriteString(c.Conn, s)
+	_, _ = io.WriteString(c.Conn, s) // a client that is gone reads nothing
 }
 
 func (c *Conn) serve() {
 	defer func() {
-		_ = c.Close()
+		_ = c.Close() // all was said
 		c.running.Wait()
 		c.node.mu.Lock()
 		delete(c.node.conns, c)
