@@ -65,7 +65,7 @@ func shell(cmd *cobra.Command) {
 	noHistory := cmd.Flags().Bool("no-history", false, "keep no typed lines")
 	cmd.MarkFlagsMutuallyExclusive("history", "no-history")
 	cmd.Args = exactly("a socket")
-	program(cmd, func(ctx context.Context, args []string) int {
+	shellProgram(cmd, func(ctx context.Context, args []string) int {
 		if o.HistoryPath = *history; o.HistoryPath == "" && !*noHistory {
 			o.HistoryPath = repl.DefaultHistoryPath()
 		}
@@ -112,7 +112,7 @@ input. When the shell ends the node stops; the data stays. If a node runs on the
 	cmd.Flags().BoolVar(&noHistory, "no-history", false, "keep no typed lines")
 	cmd.Flags().DurationVar(&o.StartTimeout, "start-timeout", time.Minute, "how long the node may take to serve")
 	cmd.Flags().DurationVar(&o.StopTimeout, "stop-timeout", 30*time.Second, "how long the node may take to stop before it is killed")
-	program(cmd, func(ctx context.Context, _ []string) int {
+	shellProgram(cmd, func(ctx context.Context, _ []string) int {
 		if !noHistory {
 			o.HistoryPath = repl.DefaultHistoryPath()
 		}
@@ -171,9 +171,18 @@ func hostVersion(reported string) string {
 // program makes run what cmd does, with its exit code, under a context that the first SIGINT or SIGTERM ends; a second
 // one kills.
 func program(cmd *cobra.Command, run func(ctx context.Context, args []string) int) {
+	programUntil(cmd, run, os.Interrupt, syscall.SIGTERM)
+}
+
+// shellProgram is program for one that makes sense of Ctrl-C itself: it ends what runs in the shell, not the shell.
+func shellProgram(cmd *cobra.Command, run func(ctx context.Context, args []string) int) {
+	programUntil(cmd, run, syscall.SIGTERM, syscall.SIGHUP)
+}
+
+func programUntil(cmd *cobra.Command, run func(ctx context.Context, args []string) int, signals ...os.Signal) {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, "%v", err) })
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+		ctx, stop := signal.NotifyContext(cmd.Context(), signals...)
 		defer stop()
 		defer context.AfterFunc(ctx, stop)()
 		return exit(cmd, run(ctx, args))
