@@ -8,38 +8,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/atlas-edge/atlas/client/cli"
 )
 
-// Terminal is a terminal's two files and the mode of it.
+// Terminal is a terminal's two files and the mode of it. Reading from it is cli.Input's.
 type Terminal struct {
+	*cli.Input
 	in, out *os.File
-	wakeR   *os.File // readable when reads shall end
-	wakeW   *os.File
-	stop    func() bool
 	state   *term.State
 }
 
-// OpenTerminal makes a Terminal of in and out, which must be terminals. When ctx ends, a read from it fails with the
-// context's error. Close it.
+// OpenTerminal makes a Terminal of in and out, which must be terminals. When ctx ends, a read from it fails. Close it.
 func OpenTerminal(ctx context.Context, in, out *os.File) (*Terminal, error) {
-	r, w, err := os.Pipe()
+	input, err := cli.NewInput(ctx, in)
 	if err != nil {
-		return nil, fmt.Errorf("terminal: %w", err)
+		return nil, err
 	}
-	t := &Terminal{in: in, out: out, wakeR: r, wakeW: w}
-	t.stop = context.AfterFunc(ctx, func() { _, _ = w.Write([]byte{0}) }) // a pipe that is closed already needs no waking
-	return t, nil
+	return &Terminal{Input: input, in: in, out: out}, nil
 }
 
 // Close restores the terminal's mode.
 func (t *Terminal) Close() error {
-	t.stop()
-	return errors.Join(t.Cooked(), t.wakeW.Close(), t.wakeR.Close())
+	return errors.Join(t.Cooked(), t.Input.Close())
 }
 
 // Raw sets the mode in which an Editor reads; Cooked sets the one from before.
@@ -73,24 +67,4 @@ func (t *Terminal) Width() int {
 		return w
 	}
 	return 80
-}
-
-// Read reads what is typed.
-func (t *Terminal) Read(p []byte) (int, error) {
-	fds := []unix.PollFd{{Fd: int32(t.in.Fd()), Events: unix.POLLIN}, {Fd: int32(t.wakeR.Fd()), Events: unix.POLLIN}}
-	for {
-		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
-			return 0, fmt.Errorf("terminal: %w", err)
-		}
-		if fds[1].Revents != 0 {
-			return 0, context.Canceled
-		}
-		if fds[0].Revents != 0 {
-			n, err := t.in.Read(p)
-			if n == 0 && err == nil {
-				err = io.EOF
-			}
-			return n, err
-		}
-	}
 }

@@ -92,6 +92,15 @@ func readPlain(in io.Reader, out io.Writer) func() (string, error) {
 
 // script runs the lines of in.
 func (sh *shell) script(ctx context.Context, in io.Reader) int {
+	if f, ok := in.(*os.File); ok {
+		input, err := cli.NewInput(ctx, f)
+		if err != nil {
+			sh.say("%v", err)
+			return cli.ExitError
+		}
+		defer func() { _ = input.Close() }() // only read from
+		in = input
+	}
 	r := bufio.NewReaderSize(in, 64<<10)
 	sh.stdin = r
 	for {
@@ -99,15 +108,15 @@ func (sh *shell) script(ctx context.Context, in io.Reader) int {
 		if errors.Is(err, io.EOF) && line == "" {
 			return sh.finish(nil)
 		}
+		if ctx.Err() != nil {
+			return sh.finish(errInterrupted)
+		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			sh.say("read the script: %v", err)
 			return cli.ExitError
 		}
 		if err := sh.run(ctx, line); err != nil && !errors.Is(err, errLocal) {
 			return sh.finish(err)
-		}
-		if ctx.Err() != nil {
-			return sh.finish(nil)
 		}
 	}
 }

@@ -39,7 +39,8 @@ type Options struct {
 	HistoryPath string
 	// NoColor shows no colours, as the environment variable NO_COLOR does.
 	NoColor bool
-	// Interrupts gives Ctrl-C while a command runs. nil: SIGINT is caught for the duration of Run.
+	// Interrupts gives Ctrl-C while a command runs. nil: on a terminal SIGINT is caught for the duration of Run; a script
+	// is ended by it, as programs are.
 	Interrupts <-chan os.Signal
 }
 
@@ -57,7 +58,7 @@ func DefaultHistoryPath() string {
 
 // Run is the shell when s.In and s.Out are terminals, else it runs s.In as a script: it prints the answers and nothing
 // else, goes on after an error, and stops when the connection is lost. It returns cli.ExitOK; cli.ExitError when a script
-// met an ERROR; cli.ExitConnect when there was no connection or, in a script, it was lost; cli.ExitUsage.
+// met an ERROR or was ended by its context; cli.ExitConnect when there was no connection or, in a script, it was lost; cli.ExitUsage.
 func Run(ctx context.Context, o Options, s cli.Streams) int {
 	in, inFile := s.In.(*os.File)
 	out, outFile := s.Out.(*os.File)
@@ -102,7 +103,7 @@ func start(ctx context.Context, o Options, s cli.Streams, interactive bool) (*sh
 		_, _ = fmt.Fprintln(s.Err, o.Explain(err)) // as above
 		return nil, cli.ExitConnect
 	}
-	if sh.interrupts == nil {
+	if sh.interrupts == nil && interactive {
 		signals := make(chan os.Signal, 1)
 		signal.Notify(signals, os.Interrupt)
 		sh.stopSignals = func() { signal.Stop(signals) }
@@ -120,7 +121,7 @@ func (sh *shell) finish(err error) int {
 	switch {
 	case errors.Is(err, errLost):
 		return cli.ExitConnect
-	case err != nil && !errors.Is(err, errQuit) && !errors.Is(err, errInterrupted), sh.failures > 0:
+	case err != nil && !errors.Is(err, errQuit), sh.failures > 0:
 		return cli.ExitError
 	}
 	return cli.ExitOK

@@ -6,10 +6,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -175,6 +177,42 @@ func TestScriptConnections(t *testing.T) {
 	if out != "COUNT:1\nERROR FATAL unavailable: stopping\n" || code != cli.ExitConnect {
 		t.Errorf("fatal: exit %d, %q, %q", code, out, errOut)
 	}
+}
+
+// A script that waits for its next line ends with its context.
+func TestScriptEndsWithContext(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := startNode(t, &fakenode.Node{})
+	ctx, cancel := context.WithCancel(t.Context())
+	answered := make(chan struct{}, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if code := Run(ctx, Options{Target: cli.Target{Endpoint: path}}, cli.Streams{In: r, Out: notifier(answered), Err: io.Discard}); code != cli.ExitError {
+			t.Errorf("exit %d", code)
+		}
+	})
+	if _, err := io.WriteString(w, "KEY GET a.b\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-answered
+	cancel()
+	wg.Wait()
+	if err := errors.Join(w.Close(), r.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+type notifier chan struct{}
+
+func (n notifier) Write(p []byte) (int, error) {
+	select {
+	case n <- struct{}{}:
+	default:
+	}
+	return len(p), nil
 }
 
 func TestExec(t *testing.T) {

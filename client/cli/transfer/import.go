@@ -44,6 +44,11 @@ func importFile(ctx context.Context, o ImportOptions, s cli.Streams) (err error)
 	}
 	file := io.ReadCloser(nopCloser{s.In})
 	size := int64(-1)
+	if f, ok := s.In.(*os.File); ok && standard {
+		if file, err = cli.NewInput(ctx, f); err != nil {
+			return err
+		}
+	}
 	if !standard {
 		f, err := os.Open(o.Path)
 		if err != nil {
