@@ -252,10 +252,14 @@ func (p *plan) ready() error {
 	if running == nil {
 		return errors.New("node is not started")
 	}
-	if err := running.node.engine.Ready(); err != nil {
+	return running.ready()
+}
+
+func (r *runningNode) ready() error {
+	if err := r.node.engine.Ready(); err != nil {
 		return err
 	}
-	for _, f := range running.frontends {
+	for _, f := range r.frontends {
 		if err := f.failed(); err != nil {
 			return fmt.Errorf("frontend %s stopped: %w", f.address, err)
 		}

@@ -37,7 +37,6 @@ type coop struct {
 
 	mu     sync.Mutex
 	events []string // guarded by mu
-	served *pigeonPost
 }
 
 func (c *coop) note(event string) {
@@ -252,6 +251,39 @@ func TestMetricsOfEachConfiguration(t *testing.T) {
 				t.Errorf("%s has %d series, want %d", name, seen[name], want)
 			}
 		}
+	}
+}
+
+// TestMetricsAreDocumented compares the metrics of a node with docs/reference/metrics.md: every name and kind, no other.
+func TestMetricsAreDocumented(t *testing.T) {
+	mustLoad(t, fmt.Sprintf("atlas {\ncredentials x\ndb_path %s\n}\n", t.TempDir()))
+	ctx := caddy.ActiveContext()
+	families, err := ctx.GetMetricsRegistry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := map[string]bool{}
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "atlas_") {
+			has["| `"+f.GetName()+"` | "+strings.ToLower(f.GetType().String())+" |"] = true
+		}
+	}
+	text, err := os.ReadFile("../docs/reference/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "| `atlas_") {
+			continue
+		}
+		row := strings.Join(strings.SplitAfterN(line, "|", 4)[:3], "")
+		if !has[row] {
+			t.Errorf("documented, but no metric of a node: %s", row)
+		}
+		delete(has, row)
+	}
+	for row := range has {
+		t.Errorf("not documented: %s", row)
 	}
 }
 

@@ -17,9 +17,9 @@ func registerMetrics(registry *prometheus.Registry, running *runningNode) error 
 	return registry.Register(prometheus.WrapCollectorWith(labels, nodeMetrics{running}))
 }
 
-// readyDesc and infoDesc are what this package itself measures.
+// readyDesc, infoDesc and startDesc are what this package itself measures.
 var (
-	readyDesc = prometheus.NewDesc("atlas_caddy_node_ready", "1 while the node serves, else 0.", nil, nil)
+	readyDesc = prometheus.NewDesc("atlas_caddy_node_ready", "1 while the node and its frontends serve, else 0.", nil, nil)
 	infoDesc  = prometheus.NewDesc("atlas_caddy_build_info", "1, with the version as a label.", []string{"version"}, nil)
 	startDesc = prometheus.NewDesc("atlas_caddy_node_start_timestamp_seconds", "When the node was opened, in Unix time.", nil, nil)
 )
@@ -30,7 +30,7 @@ func (nodeMetrics) Describe(chan<- *prometheus.Desc) {}
 // Collect gives the node's metrics.
 func (m nodeMetrics) Collect(ch chan<- prometheus.Metric) {
 	ready := 0.0
-	if m.running.node.engine.Ready() == nil {
+	if m.running.ready() == nil {
 		ready = 1
 	}
 	ch <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, ready)

@@ -127,11 +127,9 @@ func checkSecret(secret string) error {
 // secret gives the value of Credentials, reading the environment or file that a placeholder names: for start alone.
 func (n *Node) secret() (string, error) {
 	text := string(n.Credentials)
-	name, isPlaceholder := strings.CutPrefix(text, "{")
-	if name, isPlaceholder = strings.CutSuffix(name, "}"); !isPlaceholder || !strings.HasPrefix(text, "{") {
-		return text, nil
-	}
-	if !strings.HasPrefix(name, "env.") && !strings.HasPrefix(name, "file.") {
+	name, opens := strings.CutPrefix(text, "{")
+	name, closes := strings.CutSuffix(name, "}")
+	if !opens || !closes || (!strings.HasPrefix(name, "env.") && !strings.HasPrefix(name, "file.")) {
 		return text, nil
 	}
 	got, ok := caddy.NewReplacer().GetString(name)
