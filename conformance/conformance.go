@@ -36,6 +36,9 @@ type Options struct {
 	Network string
 	// Address is the socket's path or host:port.
 	Address string
+	// Principal and Secret are proven on each connection that needs it; empty proves nothing, which is enough where the
+	// endpoint trusts its clients. The principal must not be an admin, or grants do not bind it.
+	Principal, Secret string
 	// Out receives progress and the report; nil discards it.
 	Out io.Writer
 	// Filter is a regular expression over the names of cases; empty runs all.

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/atlas-edge/atlas/frontends/socket"
 )
 
 var (
@@ -150,12 +152,34 @@ func TestNode(t *testing.T) {
 // TestUntrusted judges a node over TCP, where it cannot know its clients: nobody is anybody without a secret. (G15)
 func TestUntrusted(t *testing.T) {
 	own(t)
+	n := startNode(t, nodeOptions{})
+	e := crashEnv(t, n.path)
+	err := e.with(t.Context(), func(c *conn) error {
+		if err := c.want("PRINCIPAL ASSUME admin", "OK"); err != nil {
+			return err
+		}
+		return c.want("PRINCIPAL SECRET tester a long secret", "OK")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	startNode(t, nodeOptions{listener: l})
-	judge(t, Options{Network: "tcp", Address: l.Addr().String()}, "transcripts|hostile|secrets|tear")
+	s, err := socket.New(n.engine, socket.Options{Listener: l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(t.Context()) }() // owner: the cleanup waits for it
+	t.Cleanup(func() {
+		if err := errors.Join(s.Shutdown(context.Background()), <-served); err != nil {
+			t.Error(err)
+		}
+	})
+	o := Options{Network: "tcp", Address: l.Addr().String(), Principal: "tester", Secret: "a long secret"}
+	judge(t, o, "transcripts|hostile/(ids|blobs)|secrets|tear")
 }
 
 // TestRun runs the suite as the command line does, and expects a case that must fail to fail it.

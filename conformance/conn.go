@@ -46,8 +46,20 @@ func (e *env) dial(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// session opens a connection and shakes hands.
+// session opens a connection, shakes hands and proves who we are.
 func (e *env) session(ctx context.Context) (*conn, error) {
+	c, err := e.unproven(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.prove(c); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+// unproven opens a connection and shakes hands.
+func (e *env) unproven(ctx context.Context) (*conn, error) {
 	c, err := e.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -56,6 +68,14 @@ func (e *env) session(ctx context.Context) (*conn, error) {
 		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
+}
+
+// prove authenticates the connection, where the run has a secret to do so.
+func (e *env) prove(c *conn) error {
+	if e.Principal == "" {
+		return nil
+	}
+	return c.want("PRINCIPAL AUTH "+e.Principal+" "+e.Secret, "OK")
 }
 
 func (c *conn) shake() error {

@@ -145,6 +145,11 @@ func (h *hostile) row(ctx context.Context, r hostileRow) (err error) {
 	if ended || r.half {
 		return c.eof()
 	}
+	if r.raw {
+		if err := h.e.prove(c); err != nil {
+			return err
+		}
+	}
 	return errors.Join(sendErr, h.unchanged(c))
 }
 

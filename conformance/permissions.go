@@ -242,7 +242,7 @@ func (e *env) revoke(owner, user, watching *conn, table string) error {
 
 // secretsAreProven has a client that the server does not know prove who it is, with the wrong secret and the right one.
 // (G15)
-func (e *env) secretsAreProven(ctx context.Context) error {
+func (e *env) secretsAreProven(ctx context.Context) (err error) {
 	if e.trusted {
 		return e.with(ctx, func(c *conn) error {
 			name := e.prefix + "person"
@@ -251,17 +251,31 @@ func (e *env) secretsAreProven(ctx context.Context) error {
 					return err
 				}
 			}
-			return e.prove(c, name)
+			return e.proveWrongly(c, name)
 		})
 	}
-	return e.with(ctx, func(c *conn) error {
-		e.badInputs.Add(3)
-		return errors.Join(c.refused("PRINCIPAL ASSUME admin", "denied"), c.refused("PRINCIPAL ASSUME root", "denied"),
-			c.refused("PRINCIPAL AUTH admin ", "invalid"), c.want("PRINCIPAL WHOAMI", "PRINCIPAL (none)", "OK"))
-	})
+	c, err := e.unproven(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	key := e.freshTable() + ".k"
+	for _, command := range []string{
+		"PRINCIPAL ASSUME admin", "PRINCIPAL ASSUME root", "PRINCIPAL ASSUME " + e.Principal, "PRINCIPAL AUTH " + e.Principal + " wrong",
+		"PRINCIPAL AUTH nobody-has-this-name wrong", "PRINCIPAL SECRET admin longenough", "KEY GET " + key, "KEY BLOB GET " + key, "KEY PUT " + key + " x", "KEY DEL " + key,
+		"KEY WRITE " + key + " IF ABSENT VALUE x", "KEY PUT " + key + " PRINCIPAL admin x", "KEY BLOB SET " + key + " 1\r\nx", "SCAN " + key, "COUNT " + key, "SAMPLE " + key + " 1",
+		"ACL GRANT " + key + " x PERMS OWNER", "ACL REVOKE " + key + " x PERMS OWNER", "TABLE LIST", "GROUP LIST",
+	} {
+		e.badInputs.Add(1)
+		if err := c.refused(command, "denied"); err != nil {
+			return err
+		}
+	}
+	return c.want("PRINCIPAL WHOAMI", "PRINCIPAL (none)", "OK")
 }
 
-func (e *env) prove(c *conn, name string) error {
+// proveWrongly tries wrong secrets and then the right one.
+func (e *env) proveWrongly(c *conn, name string) error {
 	begun := time.Now()
 	for _, wrong := range []string{"a secret of word", "a secret of words "} {
 		if err := c.refused("PRINCIPAL AUTH "+name+" "+wrong, "denied"); err != nil {

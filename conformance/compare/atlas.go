@@ -106,6 +106,27 @@ func startAtlas(ctx context.Context, env *environment, profiles bool) (*node, er
 	return n, n.start(ctx)
 }
 
+// profileSeconds is how long each load runs once more while the node profiles itself.
+const profileSeconds = 5
+
+// profileUnder writes profiles of the node into a directory, of CPU and of allocations, each while load runs once more.
+func (n *node) profileUnder(ctx context.Context, dir, name string, say func(string, ...any), load func(dur time.Duration) error) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, kind := range []string{"profile", "allocs"} {
+		file := filepath.Join(dir, name+"-"+kind+".pb.gz")
+		fetched := make(chan error, 1)
+		go func() { fetched <- n.profile(ctx, kind, profileSeconds, file) }() // owner: this loop, which receives
+		err := load((profileSeconds + 1) * time.Second)
+		if err := errors.Join(err, <-fetched); err != nil {
+			return err
+		}
+		say("wrote %s", file)
+	}
+	return nil
+}
+
 // profile fetches one of the node's profiles into a file; seconds is for those that take a time.
 func (n *node) profile(ctx context.Context, name string, seconds int, file string) error {
 	client := &http.Client{Transport: &http.Transport{

@@ -120,7 +120,7 @@ func parse(args []string, out io.Writer) (*options, error) {
 	blobs := f.String("blobs", "1,128", "speed: `MiB` of the blobs read")
 	f.IntVar(&o.speed.rounds, "rounds", 0, "`number` of rounds (default 5, quick 3)")
 	f.DurationVar(&o.speed.slot, "slot", 0, "measure each store for this `time` in a round (default 800ms, quick 350ms)")
-	f.StringVar(&o.speed.profile, "profile", "", "speed: profile the node under each load afterwards, into this `directory`")
+	f.StringVar(&o.speed.profile, "profile", "", "profile the node under each load afterwards, into this `directory`")
 	f.IntVar(&o.scale.tables, "tables", 0, "scale: `number` of tables (default 1000000, quick 100000)")
 	f.IntVar(&o.scale.idle, "idle", 0, "scale: `number` of idle connections (default 10000, quick 2000)")
 	if err := f.Parse(args); err != nil {
@@ -159,7 +159,7 @@ func (o *options) fillDefaults() {
 			o.speed.slot = 350 * time.Millisecond
 		}
 	}
-	o.scale.rounds, o.scale.slot = o.speed.rounds, o.speed.slot
+	o.scale.rounds, o.scale.slot, o.scale.profile = o.speed.rounds, o.speed.slot, o.speed.profile
 }
 
 func (o *options) check() error {

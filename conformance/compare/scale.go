@@ -17,6 +17,7 @@ import (
 type scaleOptions struct {
 	tables, idle, rounds int
 	slot                 time.Duration
+	profile              string // directory; empty: none
 }
 
 // scaleFigure is one line of the scale mode's table.
@@ -96,7 +97,7 @@ func (r *scaleRun) must(name string, limit float64, unit string, got spread) {
 
 // tablesPart measures a node with a table for each row, and beside it one with ten tables.
 func (r *scaleRun) tablesPart(ctx context.Context) (err error) {
-	many, err := startAtlas(ctx, r.env, false)
+	many, err := startAtlas(ctx, r.env, r.profile != "")
 	if err != nil {
 		return err
 	}
@@ -119,7 +120,16 @@ func (r *scaleRun) tablesPart(ctx context.Context) (err error) {
 	if err := r.load(ctx, few, fewTablesKeys('r'), "10 tables with as many rows"); err != nil {
 		return err
 	}
-	return r.putPart(ctx, many, few, count)
+	if err := pause(ctx, settle, nil); err != nil { // what loading left to be compacted
+		return err
+	}
+	if err := r.putPart(ctx, many, few, count); err != nil || r.profile == "" {
+		return err
+	}
+	return many.profileUnder(ctx, r.profile, "put-any-table", r.say, func(dur time.Duration) error {
+		_, err := measure(ctx, slot{Conns: aimConns, Dur: dur}, many.process.cpu, many.connectShape(oneRowKeys(), r.tables))
+		return err
+	})
 }
 
 func (r *scaleRun) load(ctx context.Context, n *node, shape keyShape, what string) error {

@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 )
@@ -173,28 +171,18 @@ func (o *speedOptions) slotFor(c *cell) slot {
 	return slot{Conns: c.conns, Warm: time.Duration(warmShare * float64(o.slot)), Dur: o.slot}
 }
 
-// profileSeconds is how long each load runs once more while the node profiles itself.
-const profileSeconds = 5
-
 // profiles runs each load again after the measurement, as profiling slows it.
 func (o *speedOptions) profiles(ctx context.Context, n *node, cells []*cell, say func(string, ...any)) error {
-	if err := os.MkdirAll(o.profile, 0o700); err != nil {
-		return err
-	}
 	for _, c := range cells {
 		if !slices.Contains(c.peers, atlasName) || (c.conns != aimConns && c.conns != 1) {
 			continue
 		}
-		for _, kind := range []string{"profile", "allocs"} {
-			file := filepath.Join(o.profile, fmt.Sprintf("%s-%d-%s.pb.gz", c.load, c.conns, kind))
-			sl := slot{Conns: c.conns, Dur: (profileSeconds + 1) * time.Second}
-			fetched := make(chan error, 1)
-			go func() { fetched <- n.profile(ctx, kind, profileSeconds, file) }() // owner: this loop, which receives
-			_, err := n.measure(ctx, c.load, sl)
-			if err := errors.Join(err, <-fetched); err != nil {
-				return err
-			}
-			say("wrote %s", file)
+		err := n.profileUnder(ctx, o.profile, fmt.Sprintf("%s-%d", c.load, c.conns), say, func(dur time.Duration) error {
+			_, err := n.measure(ctx, c.load, slot{Conns: c.conns, Dur: dur})
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
