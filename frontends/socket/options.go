@@ -29,7 +29,7 @@ type Options struct {
 	// ConnectionsMax bounds open connections, 1-1,000,000. Default 16,384. Past it a client is told and cut. An idle one
 	// costs less than 20 KiB.
 	ConnectionsMax int
-	// MemoryMax bounds the bytes, over all connections, that frames larger than 64 KiB hold, 1 MiB-1 TiB. Default
+	// MemoryMax bounds the bytes, over all connections, that frames larger than 16 KiB hold, 1 MiB-1 TiB. Default
 	// 512 MiB. Past it such a frame is refused as unavailable, its bytes skipped; a frame that alone is larger than this
 	// is too_large.
 	MemoryMax int64
