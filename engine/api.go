@@ -7,8 +7,9 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/atlas-edge/atlas/engine/storage"
 )
 
 // Options configure an engine. The zero value of a field takes its default in EnsureDefaults.
@@ -16,7 +17,7 @@ type Options struct {
 	// Dir is the data directory; missing parents are made. Required.
 	Dir string
 	// FS is the file system that the directory is on; nil is the disk.
-	FS vfs.FS
+	FS storage.FS
 	// ClusterID, when set, is the only cluster whose directory may be opened. A new directory gets it, or a random one.
 	ClusterID string
 	// Region is the failure domain of this node, 1-64 printable bytes. Default "local".

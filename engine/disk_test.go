@@ -94,7 +94,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s did not happen", what)
 		}
-		time.Sleep(time.Millisecond) // between two looks at a condition with a deadline
+		time.Sleep(time.Millisecond) // sleep: between two looks at a condition with a deadline
 	}
 }
 

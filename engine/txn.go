@@ -215,7 +215,7 @@ func (t *Txn) enter(k key.Key) error {
 	}
 	// After a time without commands, times to read at stand still at the clock's ceiling. A snapshot has an age, so the
 	// clock is moved on; when it cannot be (full disk) the transaction still reads.
-	_, _ = t.e.clock.Now()
+	_, _ = t.e.clock.Now() // reading needs no more than what the clock shows
 	group := k.Group()
 	view, err := t.e.replicator.ReadView(group)
 	if err != nil {

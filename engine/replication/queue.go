@@ -18,6 +18,7 @@ type proposal struct {
 	done    chan struct{}
 }
 
+// shared: a pool of empty proposals, which carry nothing from one node to another.
 var proposals = sync.Pool{New: func() any { return &proposal{done: make(chan struct{}, 1)} }}
 
 func newProposal(group string, payload []byte) *proposal {

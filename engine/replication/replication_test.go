@@ -144,7 +144,7 @@ func TestIdleGroupsLeave(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the group stays in memory")
 		}
-		time.Sleep(time.Millisecond) // between two looks at a condition with a deadline
+		time.Sleep(time.Millisecond) // sleep: between two looks at a condition with a deadline
 	}
 	if result, err := n.Propose(t.Context(), "g", put(".k", "w")); err != nil || result.Outcome != command.Applied {
 		t.Fatalf("after it left: %v %v", result, err)

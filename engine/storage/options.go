@@ -14,6 +14,9 @@ import (
 // Timestamp is nanoseconds since the Unix epoch, from the hybrid logical clock. 0 means none.
 type Timestamp = uint64
 
+// FS is a file system to keep a directory on. It is Pebble's, so that tests can bring the ones that crash, fail and fill up.
+type FS = vfs.FS
+
 // Options configure a store. The zero value of every field but Dir is usable.
 type Options struct {
 	// Dir is the data directory. Missing parents are made, with mode 0700.
