@@ -316,7 +316,7 @@ func (b *Batch) writeLarge() error {
 }
 
 func (s *Store) writeChunks(l *largeValue) error {
-	c := s.db.NewBatch()
+	c := s.db.NewBatchWithSize(chunkCommitLen+2*ChunkLen, pebble.WithMaxRetainedSizeBytes(2*chunkCommitLen))
 	defer c.Close() //nolint:errcheck // frees memory
 	if err := c.Set(appendPendingKey(nil, l.group, l.at, l.seq), nil, nil); err != nil {
 		return err

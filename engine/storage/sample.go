@@ -4,6 +4,7 @@ package storage
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -11,27 +12,33 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // How Sample draws.
 //
 // A range of up to sampleExact keys is read whole, and a reservoir gives an exactly uniform sample.
 //
-// Of a larger one only parts are read. The range is cut again and again, at the key half way between the bounds of the
-// larger halves as bytes go, into leaves of at most sampleLeaf bytes on disk as Pebble estimates them from its index
-// blocks; only the branches that a draw falls into are cut. A draw picks a leaf with a probability in proportion to its
-// bytes, leafDraws of them for each key wanted. The leaves drawn are read, and the keys in them are weighed by what makes
-// up for the bytes: a key of a leaf with b bytes and k live keys counts b/k per draw, so leaves of large values, of many
-// versions or of tombstones are not preferred as their bytes would have it. What is left of a bias comes from the
-// estimate: it counts whole blocks (about 32 KiB), and it does not see memtables. The latter are flushed first, at most
-// once in sampleFlush, so what it misses is what was written since.
+// Of a larger one only parts are read. A draw goes down from the whole range: it is cut at the key half way between its
+// first and last key, and the draw takes one of the halves with a probability in proportion to their bytes on disk, as Pebble
+// estimates them from its index blocks, until the part has at most sampleLeaf bytes. This leaf is read and one of its
+// live keys taken. So far a key's chance is q/k: the chance q of the leaf, which is the product of those on the way, over
+// the number k of its keys. Each draw is therefore kept only with a probability in proportion to k/q, which makes the
+// chance of all keys the same whatever the estimates were; draws go on until enough are kept or drawsMax are done, and
+// then the best of the others fill the sample. How good the estimates are decides only how many draws are thrown away.
+// They do not see memtables, which are flushed first, at most once in sampleFlush; a part that they call empty keeps a
+// small chance all the same.
 const (
-	sampleExact  = 16 << 10
-	sampleLeaf   = 128 << 10
-	leafDraws    = 2
-	leafKeysMax  = 16 << 10
-	cutsMax      = 512 // deeper than any two different keys of RestLenMax need on the bytes that count
-	sampleFlushS = 10
+	sampleExact   = 16 << 10
+	sampleLeaf    = 64 << 10
+	partBytesMin  = 1 << 10 // what an empty part counts as
+	leafKeysMax   = 16 << 10
+	cutsMax       = 512 // deeper than any two different keys need on the bytes that count
+	drawsMax      = 16  // for each key wanted
+	sampleFlush   = 10 * time.Second
+	wholeBytesMin = 4 * sampleLeaf
 )
 
 func (r *reader) Sample(ctx context.Context, o ScanOptions, n int, seed uint64) ([][]byte, error) {
@@ -51,21 +58,27 @@ func (r *reader) Sample(ctx context.Context, o ScanOptions, n int, seed uint64) 
 		return nil, err
 	}
 	defer r.s.gate.leave()
-	p := sampler{r: r, ctx: ctx, o: o, rng: rng, leaves: map[string]*leaf{}}
-	if p.wholeBytes, err = p.size(o.Lower, o.Upper); err != nil {
+	p := sampler{r: r, ctx: ctx, o: o, rng: rng}
+	bytesOnDisk, err := p.size(o.Lower, o.Upper)
+	if err != nil {
 		return nil, err
 	}
-	if r.s.flushForSample(p.wholeBytes) {
-		if p.wholeBytes, err = p.size(o.Lower, o.Upper); err != nil {
+	if r.s.flushForSample(bytesOnDisk) {
+		if bytesOnDisk, err = p.size(o.Lower, o.Upper); err != nil {
 			return nil, err
 		}
 	}
-	if p.wholeBytes < 4*sampleLeaf {
+	if bytesOnDisk < wholeBytesMin {
 		// Hardly anything is on disk yet: there is nothing to go by, and little to read.
 		keys, _, err := r.reservoir(ctx, o, n, math.MaxInt, rng)
 		return keys, err
 	}
-	return p.draw(n)
+	lower, upper := scanBounds(&o)
+	if p.it, err = r.src.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper}); err != nil {
+		return nil, r.settle(err)
+	}
+	keys, err = p.sample(n, bytesOnDisk)
+	return keys, errors.Join(err, p.it.Close())
 }
 
 // reservoir reads at most limit keys; whole says that there were no more.
@@ -108,27 +121,49 @@ func (s *Store) flushForSample(rangeBytes uint64) bool {
 	}
 	now := s.health.mono()
 	last := s.flushedAt.Load()
-	if last != 0 && now-last < sampleFlushS*1e9 || !s.flushedAt.CompareAndSwap(last, now) {
+	if last != 0 && now-last < int64(sampleFlush) || !s.flushedAt.CompareAndSwap(last, now) {
 		return false
 	}
 	return s.db.Flush() == nil
 }
 
-// leaf is a part of the range that was drawn.
-type leaf struct {
+// part is a part of the range: a leaf, or cut in two once a draw has come by.
+type part struct {
 	lower, upper []byte
 	bytes        uint64
-	draws        int
+	chance       float64 // of a draw coming by
+	left, right  *part
+	leaf         bool
+	keys         [][]byte // of a leaf that was read
 }
 
 // sampler is one Sample of a large range.
 type sampler struct {
-	r          *reader
-	ctx        context.Context
-	o          ScanOptions
-	rng        *rand.Rand
-	wholeBytes uint64
-	leaves     map[string]*leaf
+	r   *reader
+	ctx context.Context
+	o   ScanOptions
+	rng *rand.Rand
+	it  *pebble.Iterator // over all versions in the range
+	key []byte
+}
+
+// first is the first key at or after rest, last the last before it, both copied.
+func (p *sampler) first(rest []byte) ([]byte, bool, error) {
+	p.key = appendDataPrefix(p.key[:0], p.o.Group, rest)
+	return p.found(p.it.SeekGE(p.key))
+}
+
+func (p *sampler) last(rest []byte) ([]byte, bool, error) {
+	p.key = appendDataPrefix(p.key[:0], p.o.Group, rest)
+	return p.found(p.it.SeekLT(p.key))
+}
+
+func (p *sampler) found(ok bool) ([]byte, bool, error) {
+	if !ok {
+		return nil, false, p.r.settle(p.it.Error())
+	}
+	rest, _, err := splitDataKey(p.it.Key(), groupLen(p.o.Group))
+	return bytes.Clone(rest), true, p.r.settle(err)
 }
 
 // size estimates the bytes on disk of a part of the range.
@@ -145,98 +180,136 @@ func (p *sampler) size(lower, upper []byte) (uint64, error) {
 	return n, nil
 }
 
-// draw picks the leaves, then the keys.
-func (p *sampler) draw(n int) ([][]byte, error) {
-	if err := p.cut(p.o.Lower, p.o.Upper, p.wholeBytes, leafDraws*n, cutsMax); err != nil {
-		return nil, err
-	}
-	// From the keys drawn, each with its weight, n are taken without putting back, by the method of Efraimidis and
-	// Spirakis: the largest u^(1/weight) win.
-	type weighed struct {
-		score float64
-		key   []byte
-	}
-	var all []weighed
-	names := make([]string, 0, len(p.leaves))
-	for name := range p.leaves {
-		names = append(names, name)
-	}
-	slices.Sort(names) // so that a seed fixes the sample
-	for _, name := range names {
-		l := p.leaves[name]
-		keys, err := p.read(l)
-		if err != nil {
-			return nil, err
-		}
-		// Each draw takes one key of the leaf; its weight makes up for the leaf's chance of having been drawn.
-		for range min(l.draws, len(keys)) {
-			i := p.rng.IntN(len(keys))
-			weight := float64(len(keys)) / float64(max(l.bytes, 1))
-			all = append(all, weighed{math.Log(1-p.rng.Float64()) / weight, keys[i]})
-			keys[i] = keys[len(keys)-1]
-			keys = keys[:len(keys)-1]
-		}
-	}
-	slices.SortFunc(all, func(a, b weighed) int {
-		switch {
-		case a.score > b.score:
-			return -1
-		case a.score < b.score:
-			return 1
-		}
-		return bytes.Compare(a.key, b.key)
-	})
-	out := make([][]byte, 0, n)
-	for _, w := range all[:min(n, len(all))] {
-		out = append(out, w.key)
-	}
-	slices.SortFunc(out, bytes.Compare)
-	return out, nil
+// candidate is a key that was drawn; it is kept when its luck is below its weight over the largest.
+type candidate struct {
+	key          []byte
+	weight, luck float64
 }
 
-// cut hands the draws that fall into a part of the range down to its leaves.
-func (p *sampler) cut(lower, upper []byte, size uint64, draws, depth int) error {
-	if draws == 0 {
-		return nil
+// sample draws until n different keys are kept.
+func (p *sampler) sample(n int, bytesOnDisk uint64) ([][]byte, error) {
+	first, some, err := p.first(p.o.Lower)
+	if err != nil || !some {
+		return nil, err
 	}
-	mid := middle(lower, upper)
-	if size <= sampleLeaf || mid == nil || depth == 0 {
-		l := p.leaves[string(lower)]
-		if l == nil {
-			l = &leaf{lower: lower, upper: upper, bytes: size}
-			p.leaves[string(lower)] = l
-		}
-		l.draws += draws
-		return nil
-	}
-	if err := p.ctx.Err(); err != nil {
-		return err
-	}
-	left, err := p.size(lower, mid)
+	last, _, err := p.found(p.it.Last())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	right, err := p.size(mid, upper)
-	if err != nil {
-		return err
-	}
-	if left+right == 0 {
-		left, right = 1, 1
-	}
-	inLeft := 0
-	for range draws {
-		if p.rng.Uint64N(left+right) < left {
-			inLeft++
+	whole := &part{lower: first, upper: append(last, 0), bytes: bytesOnDisk, chance: 1}
+	var drawn []candidate
+	seen := map[string]struct{}{}
+	most := 0.0
+	for round := 0; round < drawsMax; round++ {
+		for range n {
+			l, err := p.draw(whole)
+			if err != nil {
+				return nil, err
+			}
+			luck := p.rng.Float64()
+			if len(l.keys) == 0 {
+				continue
+			}
+			key := l.keys[p.rng.IntN(len(l.keys))]
+			if _, again := seen[string(key)]; again {
+				continue
+			}
+			seen[string(key)] = struct{}{}
+			w := float64(len(l.keys)) / l.chance
+			most = max(most, w)
+			drawn = append(drawn, candidate{key, w, luck})
+		}
+		kept := 0
+		for _, c := range drawn {
+			if c.luck*most < c.weight {
+				kept++
+			}
+		}
+		if kept >= n {
+			break
 		}
 	}
-	if err := p.cut(lower, mid, left, inLeft, depth-1); err != nil {
+	// The kept come first, in the order in which they were drawn; then the others, the least unlucky first.
+	slices.SortStableFunc(drawn, func(a, b candidate) int {
+		return cmp.Compare(max(a.luck*most/a.weight, 1), max(b.luck*most/b.weight, 1))
+	})
+	keys := make([][]byte, 0, n)
+	for _, c := range drawn[:min(n, len(drawn))] {
+		keys = append(keys, c.key)
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	return keys, nil
+}
+
+// draw goes down to a leaf.
+func (p *sampler) draw(at *part) (*part, error) {
+	for depth := 0; ; depth++ {
+		if at.leaf {
+			return at, nil
+		}
+		if at.left == nil {
+			if err := p.ctx.Err(); err != nil {
+				return nil, err
+			}
+			if err := p.cut(at, depth); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if p.rng.Float64()*at.chance < at.left.chance {
+			at = at.left
+		} else {
+			at = at.right
+		}
+	}
+}
+
+// cut cuts a part in two, each with keys in it, or reads it as a leaf.
+func (p *sampler) cut(at *part, depth int) (err error) {
+	for ; at.bytes > sampleLeaf && depth < cutsMax; depth++ {
+		mid := middle(at.lower, at.upper)
+		if mid == nil {
+			break
+		}
+		last, before, err := p.last(mid)
+		if err != nil {
+			return err
+		}
+		first, after, err := p.first(mid)
+		if err != nil {
+			return err
+		}
+		// What lies outside the part is not in this half of it.
+		switch {
+		case !after || bytes.Compare(first, at.upper) >= 0:
+			at.upper = mid
+		case !before || bytes.Compare(last, at.lower) < 0:
+			at.lower = first
+		default:
+			return p.halve(at, last, first)
+		}
+	}
+	at.leaf = true
+	at.keys, err = p.read(at)
+	return err
+}
+
+func (p *sampler) halve(at *part, last, first []byte) (err error) {
+	left, right := &part{lower: at.lower, upper: append(last, 0)}, &part{lower: first, upper: at.upper}
+	if left.bytes, err = p.size(left.lower, left.upper); err != nil {
 		return err
 	}
-	return p.cut(mid, upper, right, draws-inLeft, depth-1)
+	if right.bytes, err = p.size(right.lower, right.upper); err != nil {
+		return err
+	}
+	l, r := float64(max(left.bytes, partBytesMin)), float64(max(right.bytes, partBytesMin))
+	left.chance, right.chance = at.chance*l/(l+r), at.chance*r/(l+r)
+	at.left, at.right = left, right
+	return nil
 }
 
 // read gives the live keys of a leaf, at most leafKeysMax.
-func (p *sampler) read(l *leaf) (keys [][]byte, err error) {
+func (p *sampler) read(l *part) (keys [][]byte, err error) {
 	o := p.o
 	o.Lower, o.Upper = l.lower, l.upper
 	s, err := p.r.NewScan(o)

@@ -1,0 +1,757 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+func TestGetAtReportsTombstones(t *testing.T) {
+	s := openMem(t)
+	put(t, s, "g", ".a", 10, Version{Value: []byte("one"), WormUntil: 99})
+	put(t, s, "g", ".a", 20, Version{Deleted: true})
+	put(t, s, "g", ".a", 30, Version{Value: nil, Expires: 40})
+	for _, c := range []struct {
+		at    Timestamp
+		time  Timestamp
+		found bool
+		value string
+	}{{9, 0, false, ""}, {10, 10, true, "one"}, {19, 10, true, "one"}, {20, 20, false, ""}, {30, 30, true, ""}, {newest, 30, true, ""}} {
+		v, found, err := s.GetAt("g", []byte(".a"), c.at)
+		if err != nil || found != c.found || v.Version().Time != c.time || string(v.Version().Value) != c.value {
+			t.Errorf("at %d: %+v %v %v", c.at, v.Version(), found, err)
+		}
+		if err := errors.Join(v.Close(), v.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	if v, ok, err := s.Latest("g", []byte(".a")); err != nil || !ok || v.Time != 30 || v.Expires != 40 || v.Value != nil {
+		t.Error(v, ok, err)
+	}
+	if _, ok, err := s.Latest("g", []byte(".")); err != nil || ok {
+		t.Error(ok, err)
+	}
+	var none *Value
+	if b, err := none.Bytes(); b != nil || err != nil || none.Close() != nil {
+		t.Error(b, err)
+	}
+}
+
+func TestBatchRefusesWhatExceedsLimits(t *testing.T) {
+	s := openMem(t)
+	for name, fill := range map[string]func(b *Batch){
+		"no group":      func(b *Batch) { b.SetRecord("", nil) },
+		"long group":    func(b *Batch) { b.SetRecord(strings.Repeat("g", GroupLenMax+1), nil) },
+		"NUL in group":  func(b *Batch) { b.SetState("a\x00b", "n", nil) },
+		"long rest":     func(b *Batch) { b.PutVersion("g", make([]byte, RestLenMax+1), 1, 0, Version{}) },
+		"version 0":     func(b *Batch) { b.PutVersion("g", nil, 0, 0, Version{}) },
+		"long value":    func(b *Batch) { b.PutVersion("g", nil, 1, 0, Version{Value: make([]byte, ValueLenMax+1)}) },
+		"long name":     func(b *Batch) { b.SetState("g", strings.Repeat("n", StateNameLenMax+1), nil) },
+		"full tomb":     func(b *Batch) { b.PutVersion("g", nil, 1, 0, Version{Deleted: true, Value: []byte("x")}) },
+		"expired value": func(b *Batch) { b.PutVersion("g", nil, 1, 0, Version{Expired: true}) },
+	} {
+		b := s.NewBatch()
+		b.SetState("g", "before", []byte("x"))
+		fill(b)
+		b.SetState("g", "after", []byte("x"))
+		if err := b.Commit(true); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%s: %v", name, err)
+		}
+		b.Close()
+		for _, n := range []string{"before", "after"} {
+			if _, ok, err := s.State("g", n); ok || err != nil {
+				t.Errorf("%s: %s was applied, %v", name, n, err)
+			}
+		}
+	}
+	b := s.NewBatch()
+	defer b.Close()
+	b.PutVersion(strings.Repeat("g", GroupLenMax), make([]byte, RestLenMax), 1, 0, Version{Value: make([]byte, InlineLenMax)})
+	if err := b.Commit(true); err != nil {
+		t.Error(err)
+	}
+	if b.Empty() || b.Len() < InlineLenMax {
+		t.Error(b.Len())
+	}
+	if b.Reset(); !b.Empty() {
+		t.Error("not empty")
+	}
+}
+
+func TestTablesBySeeking(t *testing.T) {
+	s := openMem(t)
+	for i, rest := range []string{".a", ".b", "/a.x", "/a-b.x", "/a/b.x", "/gone.x", "/z.1", "/z.2"} {
+		put(t, s, "shop", rest, Timestamp(10+i), Version{})
+	}
+	put(t, s, "shop", "/gone.x", 50, Version{Deleted: true})
+	put(t, s, "shop2", ".x", 51, Version{})
+	for _, c := range []struct {
+		at    Timestamp
+		after string
+		limit int
+		want  []string
+	}{
+		{newest, "", 9, []string{"shop", "shop/a-b", "shop/a", "shop/a/b", "shop/z"}},
+		{15, "", 9, []string{"shop", "shop/a-b", "shop/a", "shop/a/b", "shop/gone"}},
+		{newest, "", 2, []string{"shop", "shop/a-b"}},
+		{newest, "shop/a-b", 9, []string{"shop/a", "shop/a/b", "shop/z"}},
+		{newest, "shop", 1, []string{"shop/a-b"}},
+		{newest, "shop/z", 9, nil},
+		{5, "", 9, nil},
+	} {
+		got, err := s.Tables("shop", c.at, c.after, c.limit)
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%+v: %q %v", c, got, err)
+		}
+	}
+}
+
+// TestTablesDoNotReadTheirRows: a great table costs what a small one does.
+func TestTablesDoNotReadTheirRows(t *testing.T) {
+	s := openMem(t)
+	b := s.NewBatch()
+	defer b.Close()
+	for i := range 20_000 {
+		b.PutVersion("g", fmt.Appendf(nil, "/t%d.%06d", i%2, i), 1, uint32(i), Version{})
+	}
+	if err := b.Commit(true); err != nil {
+		t.Fatal(err)
+	}
+	sc, err := s.NewScan(ScanOptions{Group: "g", At: newest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sc.Close() }()
+	steps := 0
+	for ok := sc.Next(); ok; ok = sc.Next() {
+		steps++
+		sc.seek(append(bytes.Clone(sc.Rest()[:3]), '.'+1))
+	}
+	if steps != 2 || sc.Err() != nil {
+		t.Fatal(steps, sc.Err())
+	}
+}
+
+func TestExpiredListsLiveAndDropsStale(t *testing.T) {
+	s := openMem(t)
+	put(t, s, "g", ".live", 10, Version{Expires: 100})
+	put(t, s, "g", ".later", 11, Version{Expires: 200})
+	put(t, s, "g", ".replaced", 12, Version{Expires: 90})
+	put(t, s, "g", ".replaced", 13, Version{Value: []byte("x")})
+	put(t, s, "h", ".\xff\x00", 14, Version{Expires: 95})
+	check := func(now Timestamp, limit int, want ...string) {
+		t.Helper()
+		list, err := s.Expired(now, limit)
+		var got []string
+		for _, e := range list {
+			got = append(got, fmt.Sprintf("%s%q@%d:%d", e.Group, e.Rest, e.Time, e.Expires))
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Fatalf("at %d: %q %v, want %q", now, got, err, want)
+		}
+	}
+	check(89, 9)
+	check(99, 9, `h".\xff\x00"@14:95`)
+	check(100, 9, `h".\xff\x00"@14:95`, `g".live"@10:100`)
+	check(newest, 1, `h".\xff\x00"@14:95`)
+	ttl, err := dumpExpiry(s)
+	if err != nil || len(ttl) != 3 {
+		t.Fatal(ttl, err)
+	}
+	b := s.NewBatch()
+	b.PutVersion("g", []byte(".live"), 101, 0, Version{Deleted: true, Expired: true})
+	b.DropExpiry(ExpiredKey{Group: "g", Rest: []byte(".live"), Time: 10, Expires: 100})
+	if err := b.Commit(true); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	check(newest, 9, `h".\xff\x00"@14:95`, `g".later"@11:200`)
+}
+
+func TestCollectRemovesChunksAndExpiry(t *testing.T) {
+	s := openMem(t)
+	big := bytes.Repeat([]byte("x"), 3*ChunkLen)
+	put(t, s, "g", ".a", 10, Version{Value: big, Expires: 1000})
+	put(t, s, "g", ".a", 20, Version{Value: big[1:], Expires: 2000})
+	put(t, s, "g", ".b", 21, Version{Deleted: true})
+	put(t, s, "h", ".c", 500, Version{Value: big})
+	stats, more, err := s.CollectBefore(t.Context(), 100, 1000)
+	if err != nil || more || stats.Versions != 2 || stats.Large != 1 || stats.Changes != 3 {
+		t.Fatalf("%+v %v %v", stats, more, err)
+	}
+	v, ok, err := s.GetAt("g", []byte(".a"), 50)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	got, err := v.Bytes()
+	if err != nil || !bytes.Equal(got, big[1:]) {
+		t.Fatal(len(got), err)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	chunks := 0
+	err = s.each([]byte{kindChunk, 0}, []byte{kindChunk + 1, 0}, func(_, _ []byte) error { chunks++; return nil })
+	ttl, terr := dumpExpiry(s)
+	if err := errors.Join(err, terr); err != nil || chunks != 3+3 || len(ttl) != 1 {
+		t.Fatal(chunks, ttl, err)
+	}
+	if stats, more, err := s.CollectBefore(t.Context(), 100, 1000); err != nil || more || stats.Changes != 0 {
+		t.Fatalf("%+v %v %v", stats, more, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, more, err := s.CollectBefore(ctx, 1000, 1000); !errors.Is(err, context.Canceled) || !more {
+		t.Fatal(more, err)
+	}
+}
+
+// TestOpenHandleKeepsCollectedValue: a large value that is being read survives its collection.
+func TestOpenHandleKeepsCollectedValue(t *testing.T) {
+	s := openMem(t)
+	big := bytes.Repeat([]byte("x"), 5*ChunkLen)
+	put(t, s, "g", ".a", 10, Version{Value: big})
+	v, ok, err := s.GetAt("g", []byte(".a"), newest)
+	if err != nil || !ok || !v.v.Large() || v.Version().Size != int64(len(big)) || v.Version().Value != nil {
+		t.Fatal(ok, err)
+	}
+	put(t, s, "g", ".a", 20, Version{Value: []byte("small")})
+	if _, _, err := s.CollectBefore(t.Context(), 30, 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.db.Flush(), s.db.Compact(t.Context(), []byte{0}, []byte{0xff, 0}, false)); err != nil {
+		t.Fatal(err)
+	}
+	var w bytes.Buffer
+	n, err := v.WriteTo(&w)
+	if err != nil || n != int64(len(big)) || !bytes.Equal(w.Bytes(), big) {
+		t.Fatal(n, err)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDamagedChunksAreFound(t *testing.T) {
+	big := bytes.Repeat([]byte("x"), 3*ChunkLen+7)
+	for name, harm := range map[string]func(s *Store) error{
+		"missing": func(s *Store) error { return s.db.Delete(appendChunkKey(nil, "g", 10, 0, 1), nil) },
+		"last":    func(s *Store) error { return s.db.Delete(appendChunkKey(nil, "g", 10, 0, 3), nil) },
+		"changed": func(s *Store) error {
+			b := make([]byte, chunkHeaderLen+ChunkLen)
+			putChunk(b, bytes.Repeat([]byte("y"), ChunkLen))
+			return s.db.Set(appendChunkKey(nil, "g", 10, 0, 1), b, nil)
+		},
+		"spoiled": func(s *Store) error {
+			return s.db.Set(appendChunkKey(nil, "g", 10, 0, 0), make([]byte, chunkHeaderLen+ChunkLen), nil)
+		},
+		"short": func(s *Store) error { return s.db.Set(appendChunkKey(nil, "g", 10, 0, 0), []byte{1, 2, 3, 4, 5}, nil) },
+	} {
+		s := mustOpen(t, memOptions(vfs.NewMem()))
+		put(t, s, "g", ".a", 10, Version{Value: big})
+		if err := harm(s); err != nil {
+			t.Fatal(err)
+		}
+		v, ok, err := s.GetAt("g", []byte(".a"), newest)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		if _, err := v.Bytes(); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s.Err() == nil {
+			t.Errorf("%s: the store goes on", name)
+		}
+		select {
+		case <-s.Failed():
+		default:
+			t.Errorf("%s: Failed is open", name)
+		}
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); !errors.Is(err, ErrFatal) {
+			t.Error(err)
+		}
+	}
+}
+
+// peak measures the most Go heap that f holds above what it began with.
+func peak(f func()) int64 {
+	var before, now runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var most atomic.Int64
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				runtime.ReadMemStats(&now)
+				most.Store(max(most.Load(), int64(now.HeapInuse)-int64(before.HeapInuse)))
+				runtime.Gosched()
+			}
+		}
+	})
+	f()
+	close(stop)
+	wg.Wait()
+	return most.Load()
+}
+
+// TestLargeValueIsNotBuffered writes and reads a value of 128 MiB and looks at the memory that it takes.
+func TestLargeValueIsNotBuffered(t *testing.T) {
+	if testing.Short() {
+		t.Skip("128 MiB to disk")
+	}
+	s := mustOpen(t, Options{Dir: t.TempDir() + "/atlas", BallastBytes: -1, CacheBytes: 8 << 20, MemTableBytes: 4 << 20})
+	defer mustClose(t, s)
+	value := make([]byte, ValueLenMax)
+	for i := 0; i < len(value); i += 4096 {
+		value[i] = byte(i >> 12)
+		value[i+1] = byte(i >> 20)
+	}
+	var began time.Time
+	took := func(what string, heap int64) {
+		t.Logf("%s: %.0f MiB/s, %d MiB of heap", what, ValueLenMax/time.Since(began).Seconds()/(1<<20), heap>>20)
+		if heap > 64<<20 {
+			t.Errorf("%s took %d bytes of heap above the value's own", what, heap)
+		}
+	}
+	began = time.Now()
+	took("write", peak(func() { put(t, s, "g", ".a", 10, Version{Value: value}) }))
+	sum := checksumOf(value)
+	value = nil
+	began = time.Now()
+	took("read", peak(func() {
+		v, ok, err := s.GetAt("g", []byte(".a"), newest)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		if n, err := v.WriteTo(io.Discard); err != nil || n != ValueLenMax || v.v.checksum != sum {
+			t.Error(n, err)
+		}
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
+	}))
+}
+
+// TestOrphansOfLargeValuesAreSwept: what a crash leaves of a value that was never committed is gone at the next start.
+func TestOrphansOfLargeValuesAreSwept(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := mustOpen(t, memOptions(fs))
+	l := largeValue{"g", 10, 3, bytes.Repeat([]byte("x"), 4*ChunkLen)}
+	if err := s.writeChunks(&l); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "g", ".other", 20, Version{Value: l.value})
+	fs = fs.CrashClone(vfs.CrashCloneCfg{})
+	mustClose(t, s)
+	s = mustOpen(t, memOptions(fs))
+	defer mustClose(t, s)
+	chunks, pending := 0, 0
+	err := s.each([]byte{kindChunk, 0}, []byte{kindPending + 1, 0}, func(k, _ []byte) error {
+		switch k[0] {
+		case kindChunk:
+			chunks++
+		case kindPending:
+			pending++
+		}
+		return nil
+	})
+	if err != nil || chunks != 4 || pending != 0 {
+		t.Fatal(chunks, pending, err)
+	}
+}
+
+func TestNearlyFullDiskRefusesAndRecovers(t *testing.T) {
+	mem := vfs.NewMem()
+	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30, TotalBytes: 2 << 30})
+	o := memOptions(mem)
+	o.MinFreeBytes = 100 << 20
+	s := mustOpen(t, o)
+	put(t, s, "g", ".a", 10, Version{Value: []byte("x")})
+	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 99 << 20, TotalBytes: 2 << 30})
+	s.space.checkedAt.Store(-int64(time.Hour)) // the reading is old
+	b := s.NewBatch()
+	defer b.Close()
+	b.PutVersion("g", []byte(".a"), 20, 0, Version{Value: []byte("y")})
+	for range 3 {
+		if err := b.Commit(true); !errors.Is(err, ErrDiskFull) {
+			t.Fatal(err)
+		}
+	}
+	if v, ok, err := s.Latest("g", []byte(".a")); err != nil || !ok || v.Time != 10 {
+		t.Fatal(v, ok, err)
+	}
+	if m := s.Metrics(); !m.DiskFull || m.Refusals != 3 || m.DiskFreeBytes != 99<<20 || s.Err() != nil {
+		t.Fatalf("%+v", m)
+	}
+	if err := s.SetCeiling(1000); err != nil { // reads need it
+		t.Fatal(err)
+	}
+	if _, _, err := s.CollectBefore(t.Context(), 5, 10); err != nil { // makes room
+		t.Fatal(err)
+	}
+	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30, TotalBytes: 2 << 30})
+	s.space.checkedAt.Store(-int64(time.Hour))
+	if err := b.Commit(true); err != nil {
+		t.Fatal(err)
+	}
+	if m := s.Metrics(); m.DiskFull {
+		t.Fatalf("%+v", m)
+	}
+	mustClose(t, s)
+}
+
+// TestSlowSync: while the disk does not answer, the store says so, reads go on, and the commit waits.
+func TestSlowSync(t *testing.T) {
+	held := make(chan struct{})
+	var hold atomic.Bool
+	reached := make(chan struct{}, 1)
+	o := memOptions(errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if hold.Load() && op.Kind == errorfs.OpFileSyncData && strings.HasSuffix(op.Path, ".log") {
+			reached <- struct{}{}
+			<-held
+		}
+		return nil
+	})))
+	o.SlowSync = time.Nanosecond
+	s := mustOpen(t, o)
+	defer mustClose(t, s)
+	put(t, s, "g", ".a", 10, Version{Value: []byte("x")})
+	hold.Store(true)
+	done := make(chan struct{})
+	go func() { // owner: the test waits on done
+		defer close(done)
+		put(t, s, "g", ".a", 20, Version{Value: []byte("y")})
+	}()
+	<-reached
+	if m := s.Metrics(); !m.SlowDisk || m.SyncStall <= 0 || s.SyncStall() <= 0 {
+		t.Errorf("%+v", m)
+	}
+	if v, ok, err := s.GetAt("g", []byte(".a"), 15); err != nil || !ok || v.Close() != nil {
+		t.Error(ok, err)
+	}
+	select {
+	case <-done:
+		t.Error("acknowledged before the sync")
+	default:
+	}
+	hold.Store(false)
+	close(held)
+	<-done
+	if m := s.Metrics(); m.SlowDisk || m.Syncs == 0 || m.SyncMax == 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestFailedSyncIsFinal: after a sync has failed nothing is acknowledged, read or written any more, though later syncs
+// would succeed.
+func TestFailedSyncIsFinal(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	var fail atomic.Bool
+	var after atomic.Int64
+	o := memOptions(errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose && after.Load() > 0 {
+			after.Add(1)
+		}
+		if fail.Load() && op.Kind == errorfs.OpFileSyncData && strings.HasSuffix(op.Path, ".log") {
+			fail.Store(false)
+			after.Store(1)
+			return errorfs.ErrInjected
+		}
+		return nil
+	})))
+	s := mustOpen(t, o)
+	put(t, s, "g", ".a", 10, Version{Value: []byte("x")})
+	fail.Store(true)
+	b := s.NewBatch()
+	defer b.Close()
+	b.PutVersion("g", []byte(".a"), 20, 0, Version{Value: []byte("y")})
+	if err := b.Commit(true); !errors.Is(err, ErrFatal) {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := b.Commit(true); !errors.Is(err, ErrFatal) {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Latest("g", []byte(".a")); !errors.Is(err, ErrFatal) {
+			t.Fatal(err)
+		}
+	}
+	if s.Metrics() != (Metrics{}) || s.Checkpoint("/elsewhere") == nil {
+		t.Error("it goes on")
+	}
+	if err := s.Close(); !errors.Is(err, ErrFatal) {
+		t.Fatal(err)
+	}
+	// The note of what was synced is closed with a sync; nothing else may have been written.
+	if n := after.Load() - 1; n > 1 {
+		t.Errorf("%d operations after the failure", n)
+	}
+	o.FS = fs.CrashClone(vfs.CrashCloneCfg{})
+	s = mustOpen(t, o)
+	defer mustClose(t, s)
+	if v, ok, err := s.Latest("g", []byte(".a")); err != nil || !ok || v.Time != 10 {
+		t.Fatal(v, ok, err)
+	}
+}
+
+// TestCheckpointIsAPrefix takes copies under load. Each opens and holds what some number of the commits leave.
+func TestCheckpointIsAPrefix(t *testing.T) {
+	seed := testSeed(t)
+	mem := vfs.NewMem()
+	s := mustOpen(t, memOptions(mem))
+	k := &maker{rng: rand.New(rand.NewPCG(seed, 4)), large: 20, now: 100}
+	var commits []*commit
+	for range 300 {
+		commits = append(commits, k.commit())
+	}
+	var wg sync.WaitGroup
+	var done atomic.Uint64
+	wg.Go(func() {
+		for _, c := range commits {
+			b := s.NewBatch()
+			c.fill(b)
+			if err := b.Commit(c.sync); err != nil {
+				t.Error(err)
+			}
+			b.Close()
+			done.Store(c.n)
+		}
+	})
+	var copies []string
+	for i := 0; i < 5 || done.Load() < 300 && i < 20; i++ {
+		dir := fmt.Sprintf("/copies/%d", i)
+		before := done.Load()
+		if err := s.Checkpoint(dir); err != nil {
+			t.Fatal(err)
+		}
+		copies = append(copies, fmt.Sprint(dir, " ", before))
+	}
+	wg.Wait()
+	if err := s.Checkpoint("/copies/0"); err == nil || !strings.Contains(err.Error(), "exists") {
+		t.Error(err)
+	}
+	if err := s.Checkpoint("/data/atlas/copy"); err == nil {
+		t.Error("a copy inside the directory was made")
+	}
+	mustClose(t, s)
+	for _, c := range copies {
+		var dir string
+		var before, n uint64
+		if _, err := fmt.Sscan(c, &dir, &before); err != nil {
+			t.Fatal(err)
+		}
+		o := memOptions(mem)
+		o.Dir = dir
+		s := mustOpen(t, o)
+		got, err := dumpStore(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, s)
+		if _, err := fmt.Sscanf(got, "commits %d", &n); err != nil || n < before {
+			t.Fatalf("copy holds %d commits, %d were done before: %v", n, before, err)
+		}
+		m := newModel()
+		for _, c := range commits[:n] {
+			m.apply(c)
+		}
+		if d := diff(got, m.dump()); d != "" {
+			t.Fatalf("copy at commit %d: %s", n, d)
+		}
+	}
+	t.Logf("%d copies under load", len(copies))
+}
+
+func TestSample(t *testing.T) {
+	seed := testSeed(t)
+	s := openMem(t)
+	const n = 40_000
+	b := s.NewBatch()
+	defer b.Close()
+	fill := func(from, to int, value func(i int) []byte) {
+		for i := from; i < to; i++ {
+			b.PutVersion("g", row(i), Timestamp(i+1), 0, Version{Value: value(i)})
+			if b.Len() > 256<<10 || i == to-1 {
+				if err := b.Commit(false); err != nil {
+					t.Fatal(err)
+				}
+				b.Reset()
+			}
+		}
+	}
+	rng := rand.New(rand.NewPCG(seed, 2))
+	k := &maker{rng: rng}
+	// The first half has values ten times as long, and some keys have older versions and some are gone.
+	fill(0, n/2, func(int) []byte { return k.blob(500) })
+	fill(n/2, n, func(int) []byte { return k.blob(50) })
+	if err := errors.Join(s.db.Flush(), s.db.Compact(t.Context(), []byte{0}, []byte{0xff, 0}, false)); err != nil {
+		t.Fatal(err) // so that a seed fixes the sample
+	}
+	o := ScanOptions{Group: "g", At: newest}
+	low := 0
+	drawn := map[string]int{}
+	const rounds, each = 8, 200
+	for i := range uint64(rounds) {
+		keys, err := s.Sample(t.Context(), o, each, seed+i)
+		if err != nil || len(keys) != each || !slices.IsSortedFunc(keys, bytes.Compare) {
+			t.Fatal(len(keys), err)
+		}
+		again, err := s.Sample(t.Context(), o, each, seed+i)
+		if err != nil || !slices.EqualFunc(keys, again, bytes.Equal) {
+			t.Fatal("a seed does not fix the sample", err)
+		}
+		for j, key := range keys {
+			if j > 0 && bytes.Equal(key, keys[j-1]) {
+				t.Fatalf("%q twice in one sample", key)
+			}
+			if drawn[string(key)]++; bytes.Compare(key, row(n/2)) < 0 {
+				low++
+			}
+		}
+	}
+	share := float64(low) / (rounds * each)
+	t.Logf("%.3f of the draws fall into the half with values ten times as long; %d different keys of %d draws", share, len(drawn), rounds*each)
+	if share < 0.40 || share > 0.60 {
+		t.Error("the sample follows the bytes, not the keys")
+	}
+	if len(drawn) < rounds*each*8/10 {
+		t.Error("the sample clings to few keys")
+	}
+	// A small range is exact.
+	o.Lower, o.Upper = row(100), row(110)
+	counts := map[string]int{}
+	for i := range uint64(1000) {
+		keys, err := s.Sample(t.Context(), o, 3, i)
+		if err != nil || len(keys) != 3 {
+			t.Fatal(len(keys), err)
+		}
+		for _, key := range keys {
+			counts[string(key)]++
+		}
+	}
+	for key, c := range counts {
+		if c < 220 || c > 380 {
+			t.Errorf("%q drawn %d times of 300 expected", key, c)
+		}
+	}
+	if keys, err := s.Sample(t.Context(), o, 100, 1); err != nil || len(keys) != 10 {
+		t.Error(len(keys), err)
+	}
+	if _, err := s.Sample(t.Context(), o, SampleMax+1, 1); !errors.Is(err, ErrTooLarge) {
+		t.Error(err)
+	}
+	if keys, err := s.Sample(t.Context(), o, 0, 1); err != nil || len(keys) != 0 {
+		t.Error(keys, err)
+	}
+	if got, err := s.ApproxCount("g", nil, nil); err != nil || got < n/2 || got > 2*n {
+		t.Error(got, err)
+	}
+	if got, err := s.ApproxCount("g", row(100), row(110)); err != nil || got != 10 {
+		t.Error(got, err)
+	}
+	if got, err := s.DiskUsage("g"); err != nil || got < n*100 {
+		t.Error(got, err)
+	}
+}
+
+// TestConcurrentUse has readers, writers and a collector at work at once; the race detector looks on.
+func TestConcurrentUse(t *testing.T) {
+	s := openMem(t)
+	var wg sync.WaitGroup
+	var now atomic.Uint64
+	now.Store(100)
+	stop := make(chan struct{})
+	running := func() bool {
+		select {
+		case <-stop:
+			return false
+		default:
+			return true
+		}
+	}
+	for w := range 3 {
+		wg.Go(func() {
+			k := &maker{rng: rand.New(rand.NewPCG(uint64(w), 1)), large: 50}
+			for running() {
+				b := s.NewBatch()
+				b.PutVersion(testGroups[w], []byte(k.pick(testRests)), now.Add(1), 0, k.version())
+				if err := b.Commit(k.rng.IntN(4) == 0); err != nil {
+					t.Error(err)
+				}
+				b.Close()
+			}
+		})
+	}
+	for w := range 3 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(w), 2))
+			for running() {
+				if _, err := dumpStore(s); err != nil {
+					t.Error(err)
+				}
+				if _, err := s.Sample(ctxForTest, ScanOptions{Group: "a", At: newest}, 3, rng.Uint64()); err != nil {
+					t.Error(err)
+				}
+				_ = s.Metrics()
+			}
+		})
+	}
+	wg.Go(func() {
+		for running() {
+			if _, _, err := s.CollectBefore(ctxForTest, now.Load()-50, 100); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.Expired(now.Load(), 10); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for now.Load() < 100+uint64(scaled(3000)) {
+		runtime.Gosched()
+	}
+	close(stop)
+	wg.Wait()
+}
+
+func TestLatencies(t *testing.T) {
+	var l latencies
+	for i := 1; i <= 1000; i++ {
+		l.observe(time.Duration(i) * 10 * time.Microsecond)
+	}
+	for _, c := range []struct {
+		q    float64
+		want time.Duration
+	}{{0.5, 5 * time.Millisecond}, {0.99, 9900 * time.Microsecond}, {1, 10 * time.Millisecond}} {
+		if got := l.quantile(c.q); got < c.want || got > c.want*5/4 {
+			t.Errorf("quantile %v is %v, want about %v", c.q, got, c.want)
+		}
+	}
+	for i := range 4 * 30 {
+		if d := bucketTop(i); bucketOf(d-time.Microsecond) > i && d > 4*time.Microsecond {
+			t.Errorf("bucket %d ends at %v, which is in bucket %d", i, d, bucketOf(d-time.Microsecond))
+		}
+	}
+}
