@@ -31,6 +31,8 @@ type setting struct {
 	// SyncMicros is the median time of appending 128 bytes to a file and fdatasync, before and after the run.
 	SyncMicros []float64 `json:"sync_us"`
 	Versions   []string  `json:"versions"`
+	// Plan says what was measured for how long.
+	Plan string `json:"plan"`
 	Seed       uint64    `json:"seed"`
 }
 

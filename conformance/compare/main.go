@@ -212,6 +212,10 @@ func (o *options) do(ctx context.Context, args []string) (rep *report, err error
 		defer func() { err = errors.Join(err, env.remove()) }()
 	}
 	rep = &report{Setting: describe(ctx, env, args)}
+	rep.Setting.Plan = fmt.Sprintf("values of %d bytes; %d rounds of %v for each store", valueLen, o.speed.rounds, o.speed.slot)
+	if o.mode == "speed" {
+		rep.Setting.Plan += fmt.Sprintf("; %s keys, uniform; one request a connection outstanding", grouped(float64(o.keys)))
+	}
 	o.choosePeers(ctx, rep)
 	if env.atlas = o.atlas; env.atlas == "" && (o.mode == "scale" || slices.Contains(o.speed.peers, atlasName)) {
 		if env.atlas, err = buildAtlas(ctx, env.dir); err != nil {

@@ -115,6 +115,7 @@ func (r *report) printSetting(b *strings.Builder) {
 	s := &r.Setting
 	fmt.Fprintf(b, "%s\ncommit %s, %s, seed %d\n", s.Command, s.Commit, s.Date.Format(time.RFC3339), s.Seed)
 	fmt.Fprintf(b, "%d x %s, %d MB, Linux %s, %s, %s\n", s.Cores, s.CPU, s.MemoryMB, s.Kernel, s.Disk, s.Go)
+	fmt.Fprintf(b, "%s\n", s.Plan)
 	for _, v := range s.Versions {
 		fmt.Fprintf(b, "%s\n", v)
 	}
@@ -137,9 +138,9 @@ func (r *report) printSetting(b *strings.Builder) {
 
 func printCellHead(b *strings.Builder, c *cellReport) {
 	unit, us := c.Unit+"/s", "us/"+strings.TrimSuffix(c.Unit, "s")
-	fmt.Fprintf(b, "\n%-14s %5s  %-7s %10s  %-22s %8s %8s  %10s %10s  %s\n", c.Load, "conns", "", unit, "(least .. most)",
+	fmt.Fprintf(b, "\n%-14s %5s  %-7s %10s  %-24s %8s %8s  %10s %10s  %s\n", c.Load, "conns", "", unit, "(least .. most)",
 		"p50 us", "p99 us", "server", "client", "atlas is")
-	fmt.Fprintf(b, "%77s  %10s %10s\n", "", us, us)
+	fmt.Fprintf(b, "%79s  %10s %10s\n", "", us, us)
 }
 
 func (c *cellReport) print(b *strings.Builder, first bool) {
@@ -155,7 +156,7 @@ func (c *cellReport) print(b *strings.Builder, first bool) {
 	if c.Peer == pebbleName {
 		client = ""
 	}
-	line := fmt.Sprintf("%-14s %5s  %-7s %10s  %-22s %8s %8s  %10s %10s", "", conns, c.Peer, grouped(c.Rate.Median), rangeText(c.Rate),
+	line := fmt.Sprintf("%-14s %5s  %-7s %10s  %-24s %8s %8s  %10s %10s", "", conns, c.Peer, grouped(c.Rate.Median), rangeText(c.Rate),
 		p50, p99, fmt.Sprintf("%.2f", c.ServerCPU), client)
 	if c.Atlas != nil {
 		line += fmt.Sprintf("  %.2fx (%.2f .. %.2f)", c.Atlas.Median, c.Atlas.Min, c.Atlas.Max)
@@ -190,7 +191,7 @@ func (a *aim) print(b *strings.Builder) {
 	if a.Got != nil {
 		got, within = grouped(a.Got.Median), rangeText(*a.Got)
 	}
-	fmt.Fprintf(b, "%s  %-47s %17s %10s  %-22s %s\n", kind, a.Name, limit, got, within, a.mark())
+	fmt.Fprintf(b, "%s  %-47s %17s %10s  %-24s %s\n", kind, a.Name, limit, got, within, a.mark())
 }
 
 // sizeText gives a size in the largest binary unit that divides it.
