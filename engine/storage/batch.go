@@ -21,7 +21,6 @@ type Batch struct {
 	err     error
 	urgency urgency
 	large   []largeValue
-	scratch []byte
 }
 
 // batches are kept for use again, each with the memory that it has grown to. shared: a pool holds no state.

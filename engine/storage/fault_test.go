@@ -16,6 +16,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/atlas-edge/atlas/internal/invariants"
 )
 
 // run is a fixed list of commits with reads, flushes and a restart between them, against which faults are thrown. It
@@ -163,10 +165,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 	var mu sync.Mutex
 	var shots []shot
 	rng := rand.New(rand.NewPCG(seed, 3))
-	writes, stride := 0, 1
-	if !long() {
-		stride = 3
-	}
+	writes, stride := 0, strideOf(3)
 	r.o.FS = errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() != errorfs.OpIsWrite || op.Kind == errorfs.OpFileClose {
 			return nil
@@ -195,7 +194,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 		}
 	}
 	t.Logf("%d writes, %d crashes, all came back", writes, len(shots))
-	if len(shots) < 50 {
+	if len(shots) < 20 {
 		t.Fatal("too few crashes to mean anything")
 	}
 }
@@ -208,10 +207,7 @@ func TestFailEveryOperation(t *testing.T) {
 	outcomes := map[string]int{}
 	quiet := map[string]int{}
 	injected := 0
-	stride := 1
-	if !long() {
-		stride = 5
-	}
+	stride := strideOf(5)
 	for i := 0; ; i += stride {
 		fs := vfs.NewCrashableMem()
 		r := newRun(memOptions(fs), seed, 20, 12)
@@ -255,7 +251,7 @@ func TestFailEveryOperation(t *testing.T) {
 			t.Fatalf("failure %d of %s %s, which gave %v: %v", i, opName(failed.Kind), failed.Path, err, err)
 		}
 	}
-	if injected < 50 || outcomes["stopped"] == 0 || outcomes["returned"] == 0 {
+	if injected < 20 || outcomes["stopped"] == 0 || outcomes["returned"] == 0 {
 		t.Fatalf("too few failures to mean anything: %v", outcomes)
 	}
 }
@@ -301,12 +297,9 @@ func TestFlipEveryByte(t *testing.T) {
 		t.Fatal(err)
 	}
 	outcomes := map[string]int{}
-	stride := int64(37)
-	if long() {
-		stride = 5
-	}
+	stride := 5 * strideOf(8)
 	flipped, spared := 0, 0
-	for i := seed % uint64(stride); ; i += uint64(stride) {
+	for i := int(seed) % stride; ; i += stride {
 		image := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
 		ff := &flipFS{FS: image, at: int64(i), big: flipped%50 == 0}
 		outcome, err := r.flip(ff)
@@ -325,7 +318,7 @@ func TestFlipEveryByte(t *testing.T) {
 		outcomes[outcome+" in "+fileClass(*name)]++
 	}
 	t.Logf("%d bytes flipped, %d in long blocks spared: %v", flipped, spared, outcomes)
-	if flipped < 100 {
+	if flipped < 50 {
 		t.Fatal("too few flips to mean anything")
 	}
 }
@@ -420,7 +413,7 @@ func TestDiskFullAnywhere(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 5))
 	var rounds, refused, hits int
 	results := map[string]int{}
-	for i := 0; ; i += 1 + rng.IntN(scaledDown(8)) {
+	for i := 0; ; i += 1 + rng.IntN(strideOf(8)) {
 		fs := vfs.NewCrashableMem()
 		r := newRun(memOptions(fs), seed, 20, 12)
 		r.o.BallastBytes = 8 << 10
@@ -461,15 +454,18 @@ func TestDiskFullAnywhere(t *testing.T) {
 		}
 	}
 	t.Logf("%d rounds, %d operations met a full disk, %d commits refused, %v; all came back whole", rounds, hits, refused, results)
-	if rounds < 20 || refused == 0 {
+	if rounds < 8 || refused == 0 {
 		t.Fatal("too few rounds to mean anything")
 	}
 }
 
-// scaledDown is a stride: the long run leaves nothing out.
-func scaledDown(n int) int {
-	if long() {
+// strideOf is how far apart the faults of a loop lie: the long run leaves none out.
+func strideOf(n int) int {
+	switch {
+	case long():
 		return 1
+	case invariants.Enabled:
+		return 4 * n
 	}
 	return n
 }

@@ -71,10 +71,11 @@ func lacksRoom(err error) bool {
 		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// freeze stops all writing for good. A disk that is still full at Close is no failure: nothing acknowledged is lost.
+// freeze stops all writing for good. A disk that is still full at Close is no failure: what was synced is safe, and Close
+// says that the rest is not.
 func (g *guardFS) freeze(err error) {
 	if lacksRoom(err) && g.space.stopped() {
-		g.health.log.Warn("closing on a full disk, the end of the log is not written", "error", err)
+		g.space.cutOff.Store(true)
 	} else {
 		g.health.fail(err)
 	}

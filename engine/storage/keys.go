@@ -117,11 +117,6 @@ func appendGroupEnd(dst []byte, kind byte, group string) []byte {
 	return append(dst, 0)
 }
 
-// appendRestBound is the bound of a scan: before all versions of rest, or of what begins with it.
-func appendRestBound(dst []byte, group string, rest []byte) []byte {
-	return appendDataPrefix(dst, group, rest)
-}
-
 // splitDataKey takes a stored key of versioned data apart; prefixLen is groupLen of its group.
 func splitDataKey(k []byte, prefixLen int) (rest []byte, t Timestamp, err error) {
 	n := len(k)

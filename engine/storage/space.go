@@ -28,6 +28,7 @@ type space struct {
 	health *health
 	retry  time.Duration
 	wait   time.Duration
+	atEnd  time.Duration // wait, once Close has begun
 
 	minFree int64
 	ballast int64
@@ -35,6 +36,7 @@ type space struct {
 	latched atomic.Bool // the disk was full, and room has not been proven since
 	held    atomic.Bool // the ballast is in place
 	opening atomic.Bool // Open is under way: do not wait
+	cutOff  atomic.Bool // Close could not write the end of the log
 	pauses  atomic.Int32
 	waiting atomic.Int32
 
@@ -61,7 +63,7 @@ const (
 
 func newSpace(fs vfs.FS, o *Options, h *health) *space {
 	s := &space{
-		fs: fs, dir: o.Dir, health: h, retry: o.SpaceRetry, wait: o.SpaceWait,
+		fs: fs, dir: o.Dir, health: h, retry: o.SpaceRetry, wait: o.SpaceWait, atEnd: min(o.SpaceWait, o.CloseWait),
 		minFree: o.MinFreeBytes, ballast: o.BallastBytes,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
@@ -170,7 +172,11 @@ func (s *space) await(w *waiting, err error) bool {
 	if w.since == 0 {
 		w.since = now
 	}
-	if s.opening.Load() || now-w.since > int64(s.wait) {
+	limit := s.wait
+	if s.stopped() {
+		limit = s.atEnd
+	}
+	if s.opening.Load() || now-w.since > int64(limit) {
 		return false
 	}
 	return s.rest()
@@ -196,8 +202,6 @@ func (s *space) rest() bool {
 		return true
 	case <-s.health.failed:
 		return false
-	case <-s.stop:
-		return false // Close does not wait for room: what was acknowledged is durable
 	}
 }
 

@@ -181,8 +181,11 @@ func (s *Store) open(m marker) error {
 	if err := s.sweepOrphans(); err != nil {
 		return err
 	}
+	if err := s.health.Err(); err != nil {
+		return err
+	}
 	s.space.start()
-	return s.health.Err()
+	return nil
 }
 
 // readProof reads what is known of the log and the MANIFEST, and refuses a database whose log is missing.
@@ -261,6 +264,9 @@ func (s *Store) close() error {
 	err := errors.Join(s.db.Close(), s.proof.end(), s.unlock())
 	if ferr := s.health.Err(); ferr != nil {
 		return ferr
+	}
+	if !s.opts.ReadOnly && s.space.cutOff.Load() {
+		return errors.Join(err, fmt.Errorf("%w: closing %s: what was committed without a sync is lost", ErrDiskFull, s.opts.Dir))
 	}
 	return err
 }

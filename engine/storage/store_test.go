@@ -19,6 +19,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/atlas-edge/atlas/internal/invariants"
 )
 
 func TestGetAtReportsTombstones(t *testing.T) {
@@ -319,8 +321,8 @@ func peak(f func()) int64 {
 
 // TestLargeValueIsNotBuffered writes and reads a value of 128 MiB and looks at the memory that it takes.
 func TestLargeValueIsNotBuffered(t *testing.T) {
-	if testing.Short() {
-		t.Skip("128 MiB to disk")
+	if testing.Short() || invariants.Enabled {
+		t.Skip("128 MiB to disk, and the race detector's own memory")
 	}
 	s := mustOpen(t, Options{Dir: t.TempDir() + "/atlas", BallastBytes: -1, CacheBytes: 8 << 20, MemTableBytes: 4 << 20})
 	defer mustClose(t, s)
