@@ -34,6 +34,7 @@ var coops sync.Map // shared: Caddy makes modules from names alone; each test ha
 type coop struct {
 	openErr  error
 	serveErr error
+	slow     bool // Shutdown takes all of the time that it gets
 
 	mu     sync.Mutex
 	events []string // guarded by mu
@@ -106,12 +107,16 @@ func (p *pigeonPost) Serve(ctx context.Context) error {
 	return nil
 }
 
-func (p *pigeonPost) Shutdown(context.Context) error {
+func (p *pigeonPost) Shutdown(ctx context.Context) error {
 	p.once.Do(func() {
 		p.coop.note("shutdown")
+		if p.coop.slow {
+			<-ctx.Done()
+			p.coop.note("cut")
+		}
 		close(p.stop)
 	})
-	return nil
+	return ctx.Err()
 }
 
 // load runs a configuration of global options in this process, as a start or a reload.
@@ -209,6 +214,47 @@ func TestStartFailsAsAWhole(t *testing.T) {
 	}
 	wantRunning(t, 5)
 	wantTold(t, c, "open open renew")
+}
+
+// TestDrainTimeout stops a frontend that does not come to an end by itself: the newest configuration says how long it gets.
+func TestDrainTimeout(t *testing.T) {
+	dir, c := t.TempDir(), (&pigeon{Coop: t.Name()}).coop()
+	c.slow = true
+	config := fmt.Sprintf("atlas {\ncredentials x\ndb_path %s\nfrontend pigeon %s\ndrain_timeout 1h\n}\n", dir, t.Name())
+	mustLoad(t, config)
+	mustLoad(t, strings.Replace(config, "1h", "100ms", 1))
+	mustLoad(t, "")
+	wantTold(t, c, "open renew shutdown cut")
+	wantRunning(t, 0)
+}
+
+// TestOneDirectoryByTwoNames writes a data directory and a socket through a symbolic link in a reload: they are the same.
+func TestOneDirectoryByTwoNames(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/real", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("real", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	config := func(name string) string {
+		return fmt.Sprintf("atlas {\ncredentials x\ndb_path %[1]s/%[2]s/data\nsocket %[1]s/%[2]s/s\n}\n", dir, name)
+	}
+	mustLoad(t, config("real"))
+	var before any
+	nodes.Range(func(_, value any) bool { before = value; return true })
+	mustLoad(t, config("link"))
+	wantRunning(t, 2)
+	nodes.Range(func(_, value any) bool {
+		if value != before {
+			t.Error("the node was opened again")
+		}
+		return true
+	})
+	both := config("link") + strings.ReplaceAll(strings.Replace(config("real"), "credentials x", "credentials x\nadvertise b:1", 1), "/data", "/other")
+	if err := load(t, both); err == nil || !strings.Contains(err.Error(), "two frontends listen on") {
+		t.Errorf("one socket for two nodes: %v", err)
+	}
 }
 
 // TestFrontendThatStops makes a node not ready.

@@ -152,7 +152,7 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"listen tls", base + "listen localhost:1 {\ntls cert\n}", "a certificate file and a key file"},
 		{"too many frontends", base + strings.Repeat("socket /tmp/s\n", 65), "65 frontends exceed limit 64"},
 		{"argument to the directive", "", "atlas takes no argument but a matcher"},
-		{"huge option", base + strings.Repeat("x", 1<<20), "has no option"},
+		{"Caddyfile of 10 MiB", base + strings.Repeat("x", 10<<20), "has no option"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := site(c.body)
