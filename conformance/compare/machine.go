@@ -33,7 +33,7 @@ type setting struct {
 	Versions   []string  `json:"versions"`
 	// Plan says what was measured for how long.
 	Plan string `json:"plan"`
-	Seed       uint64    `json:"seed"`
+	Seed uint64 `json:"seed"`
 }
 
 // describe gathers the setting. What cannot be found out is "unknown": it does not stop a run.
