@@ -34,7 +34,7 @@ type Options struct {
 	Loops int
 	// GroupIdle is how long an idle group stays in memory, 1 s to 1 h. Default 30 s.
 	GroupIdle time.Duration
-	// MinFreeBytes is the free disk space below which writes are refused. Default 64 MiB; negative turns the check off.
+	// MinFreeBytes is the free disk space below which writes are refused. Default 64 MiB; negative turns the check off, and the reserve.
 	MinFreeBytes int64
 	// Logger receives structured logs. Default: discarded.
 	Logger *slog.Logger

@@ -48,6 +48,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	store, err := storage.Open(storage.Options{
 		Dir: o.Dir, FS: o.FS, Logger: o.Logger, ClusterID: o.ClusterID, Now: o.Now,
 		CacheBytes: o.CacheBytes, MinFreeBytes: o.MinFreeBytes,
+		BallastBytes: min(o.MinFreeBytes, 0), // none where room is not looked at
 	})
 	if err != nil {
 		return nil, Errorf(ClassUnavailable, "open %s: %w", o.Dir, err)
