@@ -13,7 +13,7 @@ import (
 
 // openEngine opens a real engine in memory until the test ends.
 func openEngine(t testing.TB) backend {
-	e, err := engine.Open(context.Background(), engine.Options{Dir: "data", FS: vfs.NewMem(), MinFreeBytes: -1})
+	e, err := engine.Open(context.Background(), engine.Options{Dir: "data", FS: vfs.NewMem(), MinFreeBytes: -1, CacheBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
