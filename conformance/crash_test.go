@@ -69,7 +69,7 @@ type told struct {
 func newCrashLoad(t *testing.T, e *env, rng *rand.Rand) *crashLoad {
 	t.Helper()
 	l := &crashLoad{
-		e: e, table: e.freshTable(), rec: newRecorder(), rng: rng, enough: 150 + rng.Int64N(450), reached: make(chan struct{}),
+		e: e, table: e.freshTable(), rec: newRecorder(), rng: rng, enough: 100 + rng.Int64N(250), reached: make(chan struct{}),
 	}
 	var err error
 	if l.from, err = e.mark(t.Context(), l.table); err != nil {
@@ -411,7 +411,7 @@ func TestPowerLoss(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	dir := socketDir(t)
 	open := func(round int) *node {
-		n, err := openNode(t.Context(), nodeOptions{dir: "/atlas/data", fs: mem}, filepath.Join(dir, fmt.Sprintf("s%d", round)))
+		n, err := openNode(t.Context(), nodeOptions{dir: "/atlas/data", fs: &faultyFS{FS: mem}}, filepath.Join(dir, fmt.Sprintf("s%d", round)))
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}

@@ -70,12 +70,14 @@ func (f *faultyFS) Remove(name string) error {
 }
 
 func (f *faultyFS) GetDiskUsage(string) (vfs.DiskUsage, error) {
-	u := vfs.DiskUsage{AvailBytes: 8 << 30, TotalBytes: 10 << 30, UsedBytes: 2 << 30}
+	// Small, so that what a node sets aside of it is small.
+	const size = 512 << 20
+	free := uint64(400 << 20)
 	if mode := f.mode.Load(); mode == diskLow || mode == diskFull {
 		f.count.Add(1)
-		u.AvailBytes, u.UsedBytes = 1<<20, 10<<30-1<<20
+		free = 1 << 20
 	}
-	return u, nil
+	return vfs.DiskUsage{AvailBytes: free, TotalBytes: size, UsedBytes: size - free}, nil
 }
 
 func (f *faultyFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
@@ -150,7 +152,7 @@ func TestPowerLossSees(t *testing.T) {
 		t.Fatal("the disk never lied")
 	}
 	l.cut(before, after)
-	n, err = openNode(t.Context(), nodeOptions{dir: "/data", fs: mem}, filepath.Join(dir, "s1"))
+	n, err = openNode(t.Context(), nodeOptions{dir: "/data", fs: &faultyFS{FS: mem}}, filepath.Join(dir, "s1"))
 	if err != nil {
 		t.Logf("seen at the start: %v", err)
 		return
@@ -276,7 +278,7 @@ func TestBrokenDisk(t *testing.T) {
 	}
 	disk.mode.Store(diskWell)
 	_ = n.cut() // it reports the failure again
-	n = startNode(t, nodeOptions{dir: "/data", fs: mem})
+	n = startNode(t, nodeOptions{dir: "/data", fs: &faultyFS{FS: mem}})
 	e.address = n.path
 	err = e.with(t.Context(), func(c *conn) error {
 		if err := c.want("KEY GET "+table+".a", "VALUE:kept", "OK"); err != nil {
@@ -348,7 +350,7 @@ func listing(t *testing.T, dir string) string {
 // alone. (G26)
 func TestSocketFile(t *testing.T) {
 	own(t)
-	e, err := engine.Open(t.Context(), engine.Options{Dir: "/data", FS: vfs.NewMem()})
+	e, err := engine.Open(t.Context(), engine.Options{Dir: "/data", FS: &faultyFS{FS: vfs.NewMem()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -480,7 +482,7 @@ func stale(path string) error {
 // go up all the same. (G5)
 func TestClockStepsBack(t *testing.T) {
 	own(t)
-	mem := vfs.NewMem()
+	mem := &faultyFS{FS: vfs.NewMem()}
 	dir := socketDir(t)
 	rng := rand.New(rand.NewPCG(1, 1))
 	var last uint64

@@ -23,9 +23,9 @@ import (
 // FuzzConnection sends any bytes as one connection, from after the handshake, and reads all that comes back: it must be
 // frames of the protocol, of the commands sent or not, to the end; and another client is served. (G22, G23, G26)
 func FuzzConnection(f *testing.F) {
-	own := vfs.NewMem()
+	disk := &faultyFS{FS: vfs.NewMem()}
 	dir := f.TempDir()
-	n, err := openNode(context.Background(), nodeOptions{dir: "/data", fs: own}, filepath.Join(dir, "s"))
+	n, err := openNode(context.Background(), nodeOptions{dir: "/data", fs: disk}, filepath.Join(dir, "s"))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -110,7 +110,7 @@ func (e *env) manyWatches(ctx context.Context) error {
 // with an error, but what it told before is right, and a watch resumed from there tells the rest. Others are not
 // affected. (G19, G20, G26)
 func (e *env) deafWatcher(ctx context.Context) error {
-	const rows = 10_000
+	const rows = 4000
 	table := e.freshTable()
 	from, err := e.mark(ctx, table)
 	if err != nil {
@@ -122,7 +122,7 @@ func (e *env) deafWatcher(ctx context.Context) error {
 			return err
 		}
 		err = e.with(ctx, func(c *conn) error {
-			for range e.scaled(15) {
+			for range e.scaled(8) {
 				if err := c.putMany(table, rows); err != nil {
 					return err
 				}

@@ -41,7 +41,7 @@ type nodeOptions struct {
 
 // openNode starts a node; the caller closes it.
 func openNode(ctx context.Context, o nodeOptions, socketPath string) (*node, error) {
-	e, err := engine.Open(ctx, engine.Options{Dir: o.dir, FS: o.fs, Logger: o.logger})
+	e, err := engine.Open(ctx, engine.Options{Dir: o.dir, FS: o.fs, Logger: o.logger, CacheBytes: 4 << 20})
 	if err != nil {
 		return nil, err
 	}

@@ -180,7 +180,15 @@ func (r *scaleRun) restartPart(ctx context.Context, n *node, count string) error
 		r.add("from start to first answer after "+how.name+", "+count+" tables", "s", took...)
 		r.must("first answer after "+how.name+", "+count+" tables", startAim, "s", spreadOf(took))
 	}
+	before, err := n.process.cpu()
+	if err != nil {
+		return err
+	}
 	if err := pause(ctx, settle, nil); err != nil {
+		return err
+	}
+	after, err := n.process.cpu()
+	if err != nil {
 		return err
 	}
 	m, err := processMemory(n.process.pid())
@@ -188,6 +196,7 @@ func (r *scaleRun) restartPart(ctx context.Context, n *node, count string) error
 		return err
 	}
 	rss := float64(m.RSS) / mib
+	r.add("CPU of one core while idle after a restart, "+count+" tables", "%", 100*(after-before).Seconds()/settle.Seconds())
 	r.add("resident after a restart and idle, "+count+" tables", "MiB", rss)
 	r.must("resident after a restart, "+count+" tables", memoryAim, "MiB", spreadOf([]float64{rss}))
 	return nil
