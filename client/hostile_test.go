@@ -23,7 +23,7 @@ func TestHostileServer(t *testing.T) {
 		"{tag}KEYS:5\r\n{tag}a.b\r\n{tag}OK\r\n", "{tag}KEYS:0\r\n{tag}a.b\r\n{tag}OK\r\n", "{tag}KEYS:99999999999999999999\r\n{tag}OK\r\n", "{tag}KEYS:-1\r\n{tag}OK\r\n",
 		"{tag}KEYS:18446744073709551615\r\n{tag}OK\r\n", "{tag}KEYS:1\r\n{tag}BLOB 1\r\nx{tag}OK\r\n", "{tag}KEYS:1\r\n{tag}a.b\r\n{tag}WHAT\r\n{tag}OK\r\n",
 		"{tag}COUNT:\r\n{tag}OK\r\n", "{tag}COUNT:9223372036854775808\r\n{tag}OK\r\n", "{tag}NODE id=x\r\n{tag}OK\r\n", "{tag}Q1 size=5\r\n{tag}OK\r\n", "{tag}id=1\r\n{tag}OK\r\n",
-		"{tag}PRINCIPAL\r\n{tag}OK\r\n", "{tag}EVENT\r\n", "{tag}EVENT PUT x a.b\r\n", "{tag}EVENT NOP 1 a.b\r\n", "{tag}ERROR WARN \x1b]0;x\x07\r\n", "{tag}ERROR \r\n", "ERROR FATAL unavailable: stopping\r\n",
+		"{tag}PRINCIPAL\r\n{tag}OK\r\n", "{tag}EVENT\r\n", "{tag}EVENT PUT x a.b\r\n", "{tag}EVENT NOP 1 a.b\r\n", "{tag}EVENT PUT 0 a.b\r\n", "{tag}EVENT PUT 1 .\"\r\n", "{tag}KEYS:1\r\n{tag}.\"\\q\"\r\n{tag}VALUE:x\r\n{tag}OK\r\n", "{tag}ERROR WARN \x1b]0;x\x07\r\n", "{tag}ERROR \r\n", "ERROR FATAL unavailable: stopping\r\n",
 		"\xff\xfe\x00\r\n", strings.Repeat("x", 100_000) + "\r\n",
 	}
 	n := &fakenode.Node{}

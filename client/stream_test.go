@@ -235,12 +235,12 @@ func TestWatchResumes(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			const events = 60
-			from := n.Put("other.x", "") + 1
+			from := n.Put("other.x", "")
 			var got []string
 			written := 0
 			write := func() { n.Put(fmt.Sprintf("t.%d", written), "v"); written++ }
 			write()
-			for e, err := range c.Watch(ctx, "t", WatchOptions{From: &from}) {
+			for e, err := range c.Watch(ctx, "t", WatchOptions{After: &from}) {
 				if err != nil {
 					if !errors.Is(err, context.Canceled) {
 						t.Fatal(err)
@@ -296,8 +296,8 @@ func TestWatchEnds(t *testing.T) {
 	}
 	n.SetHook(nil)
 	n.Put("t.a", "")
-	one := uint64(1)
-	for e, err := range c.Watch(t.Context(), "t", WatchOptions{From: &one}) {
+	one := uint64(0)
+	for e, err := range c.Watch(t.Context(), "t", WatchOptions{After: &one}) {
 		if err != nil || e.Key != "t.a" || e.Kind != EventPut {
 			t.Errorf("%v, %v", e, err)
 		}

@@ -31,8 +31,8 @@ type Event struct {
 
 // WatchOptions say where a watch begins and what it does about a lost connection.
 type WatchOptions struct {
-	// From is the version to begin with; nil: with what happens from now on.
-	From *uint64
+	// After is the version after which to begin; nil: with what happens from now on.
+	After *uint64
 	// NoResume: end with the error when the connection is lost, rather than going on from the last event.
 	NoResume bool
 }
@@ -43,7 +43,7 @@ type WatchOptions struct {
 // server has forgotten that far back, the iteration ends with an error. The end of ctx is its last error.
 func (c *Client) Watch(ctx context.Context, prefix string, o WatchOptions) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		w := &watch{client: c, prefix: prefix, from: o.From, yield: yield}
+		w := &watch{client: c, prefix: prefix, from: o.After, yield: yield}
 		for {
 			err := w.run(ctx)
 			if w.stopped {
@@ -158,7 +158,7 @@ func (w *watch) take(line string) error {
 		return protocolError("WATCH sent %q", wire.Visible(shorten(line)))
 	}
 	version, err := strconv.ParseUint(words[2], 10, 64)
-	if err != nil {
+	if err != nil || version == 0 {
 		return protocolError("WATCH sent version %q", wire.Visible(shorten(words[2])))
 	}
 	key, ok := wire.ParseKey([]byte(words[3]))
@@ -171,10 +171,13 @@ func (w *watch) take(line string) error {
 	}
 	if version > w.last {
 		w.last, w.seen = version, make(map[string]struct{}, 1)
-		from := version - 1 // FROM may be meant inclusively or not: ask for one more, and drop what was seen
+		from := version - 1 // the command of this version may have more events: it is asked for again, and what was seen dropped
 		w.from = &from
 	} else if _, twice := w.seen[e.Key]; twice {
 		return nil
+	}
+	if len(w.seen) >= versionEventsMax {
+		return protocolError("WATCH sent more than %d events of version %d", versionEventsMax, version)
 	}
 	w.seen[e.Key] = struct{}{}
 	w.failures = 0

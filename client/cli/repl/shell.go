@@ -367,6 +367,9 @@ func (sh *shell) note(c command, f wire.Frame) {
 // interrupted ends the waiting for c: a watch is told to end; any other answer is passed over if it comes soon.
 func (sh *shell) interrupted(c command, b *body) error {
 	_ = sh.conn.SetDeadline(time.Now().Add(drainWait)) // a connection that is gone fails below
+	if sh.interactive {
+		sh.print.text("\n") // the terminal has shown ^C
+	}
 	switch {
 	case b != nil && !b.sent:
 		sh.drop()

@@ -216,7 +216,7 @@ func TestInteractiveWatchAndInterrupt(t *testing.T) {
 		}
 	}
 	term.interrupts <- os.Interrupt
-	term.expect(want.String() + "OK\n> ")
+	term.expect(want.String() + "\nOK\n> ")
 	term.send("KEY GET t.slow\r")
 	term.expect("> KEY GET t.slow\n")
 	term.interrupts <- os.Interrupt

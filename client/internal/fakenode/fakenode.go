@@ -607,7 +607,7 @@ func (c *Conn) watch(tag string, w []string) [][]byte {
 	if len(w) == 4 {
 		from, _ := strconv.ParseUint(w[3], 10, 64)
 		for _, e := range n.history {
-			if e.version >= from && strings.HasPrefix(e.key, prefix) {
+			if e.version > from && strings.HasPrefix(e.key, prefix) {
 				r.frames = append(r.frames, line(e))
 			}
 		}
