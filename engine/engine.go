@@ -187,10 +187,27 @@ func (e *Engine) readSystem(k key.Key) ([]byte, error) {
 
 // propose has a command decided and turns a refusal into an error.
 func (e *Engine) propose(ctx context.Context, group string, c *command.Command) (command.Result, error) {
-	if err := c.Validate(); err != nil {
-		return command.Result{}, commandError(err)
+	t, err := e.submit(ctx, group, c)
+	if err != nil {
+		return command.Result{}, err
 	}
-	result, err := e.replicator.Propose(ctx, group, c.AppendTo(make([]byte, 0, c.EncodedSize())))
+	return e.outcome(t.Wait(ctx))
+}
+
+// submit hands a command over, to be decided behind those of its group that were submitted before.
+func (e *Engine) submit(ctx context.Context, group string, c *command.Command) (replication.Ticket, error) {
+	if err := c.Validate(); err != nil {
+		return replication.Ticket{}, commandError(err)
+	}
+	t, err := e.replicator.Submit(ctx, group, c.AppendTo(make([]byte, 0, c.EncodedSize())))
+	if err != nil {
+		return replication.Ticket{}, proposeError(err)
+	}
+	return t, nil
+}
+
+// outcome makes an error of a refusal.
+func (e *Engine) outcome(result command.Result, err error) (command.Result, error) {
 	if err != nil {
 		return command.Result{}, proposeError(err)
 	}

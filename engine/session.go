@@ -138,31 +138,59 @@ func keyError(err error) error {
 
 // Put stores a value and returns its version. Inside a transaction the version is 0: Commit tells it.
 func (s *Session) Put(ctx context.Context, r PutRequest) (uint64, error) {
-	if err := s.identified(); err != nil {
+	w, err := s.PutLater(ctx, r)
+	if err != nil {
 		return 0, err
+	}
+	return w.Wait(ctx)
+}
+
+// PutLater is Put that does not wait for the outcome. Writes to one group take effect in the order in which they were handed over,
+// by Put or by PutLater; whoever reads what was written must Wait first. Requires: Wait is called once if the error is nil.
+func (s *Session) PutLater(ctx context.Context, r PutRequest) (Write, error) {
+	if err := s.identified(); err != nil {
+		return Write{}, err
 	}
 	k, err := parseKey(r.Key)
 	if err != nil {
-		return 0, err
+		return Write{}, err
 	}
 	m, err := putMutation(k, r)
 	if err != nil {
-		return 0, err
+		return Write{}, err
 	}
 	principal := s.principal
 	if r.Principal != "" && r.Principal != s.principal {
 		if s.txn != nil {
-			return 0, Errorf(ClassInvalid, "the principal cannot change inside a transaction")
+			return Write{}, Errorf(ClassInvalid, "the principal cannot change inside a transaction")
 		}
 		if err := s.mayAssume(r.Principal); err != nil {
-			return 0, err
+			return Write{}, err
 		}
 		principal = r.Principal
 	}
 	if s.txn != nil {
-		return 0, s.txn.put(k, m, r.IfAbsent, r.IfVersion)
+		return Write{}, s.txn.put(k, m, r.IfAbsent, r.IfVersion)
 	}
 	return s.e.mutate(ctx, principal, k, m, r.IfAbsent, r.IfVersion)
+}
+
+// Write is a write whose outcome was not asked for yet.
+type Write struct {
+	e *Engine // nil inside a transaction
+	t replication.Ticket
+}
+
+// Wait gives the outcome as Put does. A write that nobody waits for any more, because ctx ended, is unknown.
+func (w Write) Wait(ctx context.Context) (version uint64, err error) {
+	if w.e == nil {
+		return 0, nil
+	}
+	result, err := w.e.outcome(w.t.Wait(ctx))
+	if err != nil || result.Changes == 0 {
+		return 0, err
+	}
+	return result.Version, nil
 }
 
 // Delete removes a key and returns the version of its absence: 0 when there was nothing to remove, or inside a transaction.
@@ -178,14 +206,18 @@ func (s *Session) Delete(ctx context.Context, r DeleteRequest) (uint64, error) {
 	if s.txn != nil {
 		return 0, s.txn.put(k, m, false, r.IfVersion)
 	}
-	return s.e.mutate(ctx, s.principal, k, m, false, r.IfVersion)
+	w, err := s.e.mutate(ctx, s.principal, k, m, false, r.IfVersion)
+	if err != nil {
+		return 0, err
+	}
+	return w.Wait(ctx)
 }
 
-// mutate proposes one mutation.
-func (e *Engine) mutate(ctx context.Context, principal string, k key.Key, m command.Mutation, ifAbsent bool, ifVersion *uint64) (uint64, error) {
+// mutate submits one mutation.
+func (e *Engine) mutate(ctx context.Context, principal string, k key.Key, m command.Mutation, ifAbsent bool, ifVersion *uint64) (Write, error) {
 	admin, err := e.isAdmin(principal)
 	if err != nil {
-		return 0, e.readError(err)
+		return Write{}, e.readError(err)
 	}
 	one := struct {
 		c command.Command
@@ -195,7 +227,7 @@ func (e *Engine) mutate(ctx context.Context, principal string, k key.Key, m comm
 	one.c.Mutations = one.m[:]
 	switch {
 	case ifAbsent && ifVersion != nil:
-		return 0, Errorf(ClassInvalid, "IF ABSENT and IF VERSION exclude each other")
+		return Write{}, Errorf(ClassInvalid, "IF ABSENT and IF VERSION exclude each other")
 	case ifAbsent:
 		one.i[0] = command.Condition{Kind: command.Absent, Rest: k.Rest()}
 		one.c.Conditions = one.i[:]
@@ -203,11 +235,8 @@ func (e *Engine) mutate(ctx context.Context, principal string, k key.Key, m comm
 		one.i[0] = command.Condition{Kind: command.VersionIs, Rest: k.Rest(), Version: *ifVersion}
 		one.c.Conditions = one.i[:]
 	}
-	result, err := e.propose(ctx, k.Group(), &one.c)
-	if err != nil || result.Changes == 0 {
-		return 0, err
-	}
-	return result.Version, nil
+	t, err := e.submit(ctx, k.Group(), &one.c)
+	return Write{e, t}, err
 }
 
 // putMutation checks a request's values and makes its mutation.

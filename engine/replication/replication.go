@@ -139,18 +139,36 @@ func (r *Replicator) GroupsInMemory() int { return r.registry.len() }
 // Propose has the encoded command decided and gives its result once that is durable. ctx bounds the waiting alone: a
 // command that was handed over is finished, and reported unknown to one who no longer waits. payload is kept.
 func (r *Replicator) Propose(ctx context.Context, group string, payload []byte) (command.Result, error) {
+	t, err := r.Submit(ctx, group, payload)
+	if err != nil {
+		return command.Result{}, err
+	}
+	return t.Wait(ctx)
+}
+
+// Ticket is a command that was handed over and whose result was not asked for yet.
+type Ticket struct{ p *proposal }
+
+// Submit is the first half of Propose: it hands the command over and does not wait. Commands of a group are decided in the
+// order in which they were submitted. Requires: Wait is called once if the error is nil.
+func (r *Replicator) Submit(ctx context.Context, group string, payload []byte) (Ticket, error) {
 	if err := ctx.Err(); err != nil {
-		return command.Result{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return Ticket{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	p := newProposal(group, payload)
 	if err := r.loopOf(group).queue.push(p); err != nil {
 		p.release()
-		return command.Result{}, err
+		return Ticket{}, err
 	}
+	return Ticket{p}, nil
+}
+
+// Wait is the second half of Propose.
+func (t Ticket) Wait(ctx context.Context) (command.Result, error) {
 	select {
-	case <-p.done:
-		result, err := p.result, p.err
-		p.release()
+	case <-t.p.done:
+		result, err := t.p.result, t.p.err
+		t.p.release()
 		return result, err
 	case <-ctx.Done():
 		// The loop still holds the proposal: it is left to the collector.
