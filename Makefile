@@ -21,10 +21,10 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
 GENERATED = grep -rl --include='*.go' '^// Code generated .* DO NOT EDIT' . | LC_ALL=C sort | xargs -r cat | cksum
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format long bench caddy atlasdb bin/atlasdb generate clean
+.PHONY: help run test check lint format long conformance bench caddy atlasdb bin/atlasdb generate clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z\/]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z\/]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: bin/atlasdb ## start a node with its data under DATA (.atlas) and open a REPL on it; the node stops with the REPL
 	@./bin/atlasdb atlas dev --data $(DATA)
@@ -51,6 +51,9 @@ format: ## rewrite the sources as gofumpt has them
 
 long: ## the default suite with its long rounds, then each fuzz target for FUZZTIME
 	.ci/long $(FUZZTIME)
+
+conformance: ## judge nodes of our own, or the one at ENDPOINT=unix:/path, and print what was tried
+	cd conformance && $(GO) test -count=1 -timeout 30m $(if $(ENDPOINT),-args -endpoint $(ENDPOINT))
 
 bench: bin/atlasdb ## measure this machine: Atlas beside raw Pebble, and Redis and etcd where installed; BENCH=-quick: a minute
 	CGO_ENABLED=0 $(GO) run ./conformance/compare speed -atlas bin/atlasdb $(BENCH)
