@@ -3,6 +3,7 @@
 package caddy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
 )
 
 const appName = "atlas"
@@ -240,6 +242,7 @@ func stopProcess() {
 	if err := caddy.Stop(); err != nil {
 		caddy.Log().Error(err.Error())
 	}
+	certmagic.CleanUpOwnLocks(context.Background(), caddy.Log())
 	os.Exit(ExitDisk)
 }
 

@@ -3,21 +3,34 @@
 package caddy
 
 import (
+	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddypki"
 
 	"github.com/atlas-edge/atlas/frontends"
+	"github.com/atlas-edge/atlas/frontends/socket"
 )
 
 func init() { caddy.RegisterModule(new(pigeon)) }
@@ -396,4 +409,73 @@ func trust(t *testing.T, adapted []byte) string {
 		t.Fatal(err)
 	}
 	return string(got)
+}
+
+// TestCertificateFilesAreRead serves the native protocol with a certificate from files, replaces the files, and reloads:
+// connections stay, and new ones see the new certificate.
+func TestCertificateFilesAreRead(t *testing.T) {
+	dir := t.TempDir()
+	config := fmt.Sprintf("atlas {\ncredentials x\ndb_path %[1]s/data\nlisten 127.0.0.1:0 {\ntls %[1]s/cert %[1]s/key\n}\n}\n", dir)
+	writeCertificate(t, dir, "first.test")
+	mustLoad(t, config)
+	var address string
+	listeners.Range(func(_, value any) bool {
+		address = value.(*frontend).served.(*socket.Server).Addr().String()
+		return true
+	})
+	first := dialTLS(t, address, "first.test")
+	writeCertificate(t, dir, "second.test")
+	mustLoad(t, config)
+	dialTLS(t, address, "second.test")
+	if _, err := io.WriteString(first, "HELLO 1.0 clientId=test\r\n"); err != nil {
+		t.Error(err)
+	}
+	if line, err := bufio.NewReader(first).ReadString('\n'); err != nil || !strings.HasPrefix(line, "WELCOME") {
+		t.Errorf("the first connection: %q, %v", line, err)
+	}
+	if err := os.WriteFile(dir+"/cert", []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := load(t, config); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("broken files: %v", err)
+	}
+	dialTLS(t, address, "second.test")
+}
+
+func writeCertificate(t *testing.T, dir, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{
+		"cert": {Type: "CERTIFICATE", Bytes: der}, "key": {Type: "EC PRIVATE KEY", Bytes: private},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// dialTLS wants the certificate of a name, whoever issued it.
+func dialTLS(t *testing.T, address, name string) net.Conn {
+	t.Helper()
+	c, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() }) // the node may have closed it
+	if got := c.ConnectionState().PeerCertificates[0].DNSNames; !slices.Equal(got, []string{name}) {
+		t.Errorf("certificate of %q, want %s", got, name)
+	}
+	return c
 }

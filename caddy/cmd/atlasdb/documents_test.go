@@ -37,8 +37,10 @@ func blocks(t *testing.T, document, language string) []string {
 // TestDocumentedSessions types the sessions of documents into the shell of a fresh node, one for each document, and wants
 // the same answers. The first of the readme are those of the protocol's document.
 func TestDocumentedSessions(t *testing.T) {
+	t.Parallel()
 	for _, document := range []string{"README.md", "docs/quickstart.md"} {
 		t.Run(document, func(t *testing.T) {
+			t.Parallel()
 			data, err := os.MkdirTemp("", "atlas")
 			if err != nil {
 				t.Fatal(err)
@@ -90,6 +92,7 @@ func shell(t *testing.T, data, lines string) string {
 // TestDocumentedCaddyfiles adapts the Caddyfiles of documents. That of the readme is the one of testdata/adapt/issue, and
 // that of the configuration's document the sample, but for their comments and the spaces that begin their lines.
 func TestDocumentedCaddyfiles(t *testing.T) {
+	t.Parallel()
 	for document, sample := range map[string]string{
 		"README.md":                       "caddy/testdata/adapt/issue.Caddyfile",
 		"docs/reference/configuration.md": "caddy/Caddyfile2",
@@ -131,6 +134,8 @@ func bare(caddyfile string) string {
 
 // TestDocumentedCommands asks for the help of each command line of atlasdb that the documents show: it exists.
 func TestDocumentedCommands(t *testing.T) {
+	t.Parallel()
+	asked := map[string]bool{}
 	for _, document := range []string{"README.md", "docs/quickstart.md"} {
 		for _, block := range blocks(t, document, "sh") {
 			for line := range strings.Lines(block) {
@@ -140,6 +145,11 @@ func TestDocumentedCommands(t *testing.T) {
 						continue
 					}
 					args := append(flagless(words[1:]), "--help")
+					key := strings.Join(args, " ")
+					if asked[key] {
+						continue
+					}
+					asked[key] = true
 					if out, err := exec.Command("atlasdb", args...).CombinedOutput(); err != nil {
 						t.Errorf("%s: %s: %v\n%s", document, command, err, out)
 					}

@@ -50,6 +50,8 @@ func TestMain(m *testing.M) {
 //	mode OCTAL FILE...            checks permissions
 //	port VARIABLE                 sets it to a port that was free
 //	flip FILE...                  flips a bit in the middle of files
+//
+// kill checks G1 and G30, second_process G29, corrupt G28 and drain G17.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
