@@ -66,7 +66,7 @@ func start(ctx context.Context, o Options, store *storage.Store) (*Engine, error
 	if err != nil {
 		return nil, Errorf(ClassInvalid, "quorums of a single node: %w", err)
 	}
-	clock, err := hlc.Open(store, o.Now)
+	clock, err := hlc.Open(store, o.Now, func() (uint64, error) { return replication.NewestTime(store) })
 	if err != nil {
 		return nil, Errorf(ClassCorrupt, "clock: %w", err)
 	}

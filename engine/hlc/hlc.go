@@ -4,9 +4,12 @@
 // never goes back, not even over a restart with a wall clock that was set back.
 //
 // A reading is max(wall, last reading + 1): the logical part of the clock is a borrowed nanosecond. Every reading stays
-// below a ceiling that is made durable before the clock passes it; after a restart the clock begins at the stored ceiling.
-// So every time that was ever given out before a restart is below every time given out after it, which is what lets a
-// reader that finds a group not in memory read it at Now.
+// below a ceiling that is made durable before the clock passes it. After a restart the clock begins at the wall clock, or
+// at the ceiling if that is lower; where the wall clock stands below the ceiling, at what is known to have been reached: the
+// newest commit time on the disk, and the ceiling less Headroom. So every time given out after a restart is at or above
+// every commit time before it, which is what lets a reader that finds a group not in memory read it at Read. It does not
+// begin at the ceiling itself: that lies ahead of the wall clock, ends what is write-once too early, and lets what is written
+// then live until the wall clock has caught up, by as much again with each restart.
 //
 // The ceiling is raised ahead of need by the goroutine that is about to pass half of the headroom, and only one at a time.
 // The package starts no goroutine.
@@ -42,8 +45,10 @@ type Clock struct {
 	mu sync.Mutex // serialises raise; held over the store's write, which is why no reader takes it while the ceiling is far
 }
 
-// Open makes a clock that begins at the stored ceiling. wall reads the wall clock; nil is the system's.
-func Open(store Ceiling, wall func() time.Time) (*Clock, error) {
+// Open makes a clock that goes on from what is stored: see the package comment. wall reads the wall clock; nil is the system's.
+// newest gives the newest commit time on the disk, and is asked only when the wall clock stands below the ceiling; nil
+// lets the clock begin at the ceiling then.
+func Open(store Ceiling, wall func() time.Time, newest func() (Timestamp, error)) (*Clock, error) {
 	if wall == nil {
 		wall = time.Now
 	}
@@ -52,17 +57,25 @@ func Open(store Ceiling, wall func() time.Time) (*Clock, error) {
 		return nil, fmt.Errorf("read clock ceiling: %w", err)
 	}
 	c := &Clock{wall: wall, store: store}
-	c.last.Store(stored)
 	c.ceiling.Store(stored)
+	last := stored
+	if newest != nil && Timestamp(wall().UnixNano()) < stored {
+		if last, err = newest(); err != nil {
+			return nil, fmt.Errorf("read newest commit time: %w", err)
+		}
+		last = max(last, stored-min(stored, Headroom))
+	}
+	c.last.Store(last)
 	return c, nil
 }
 
-// Now gives a reading above every earlier one of this directory's clock. It fails when the ceiling has to rise and the store
+// Now gives a reading above every earlier one and every commit time of this directory, and not before what Wall has given: what a
+// reader was told has expired is gone for the commands that come after. It fails when the ceiling has to rise and the store
 // cannot make that durable; nothing was given out then.
 func (c *Clock) Now() (Timestamp, error) {
 	for {
 		last := c.last.Load()
-		now := max(Timestamp(c.wall().UnixNano()), last+1)
+		now := max(Timestamp(c.wall().UnixNano()), last+1, c.seen.Load())
 		if ceiling := c.ceiling.Load(); now+Headroom/2 > ceiling {
 			if err := c.raise(now, now > ceiling); err != nil {
 				return 0, err

@@ -35,7 +35,7 @@ func (m *memCeiling) SetCeiling(t Timestamp) error {
 
 func open(t testing.TB, m *memCeiling, wall func() time.Time) *Clock {
 	t.Helper()
-	c, err := Open(m, wall)
+	c, err := Open(m, wall, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,5 +161,50 @@ func BenchmarkNow(b *testing.B) {
 		if _, err := c.Now(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestRestartGoesOnFromTheNewestCommit restarts once a second: the clock stays with the wall clock and does not climb from ceiling to ceiling.
+func TestRestartGoesOnFromTheNewestCommit(t *testing.T) {
+	m := &memCeiling{}
+	wall := time.Unix(5000, 0)
+	var last Timestamp
+	restart := func() *Clock {
+		c, err := Open(m, func() time.Time { return wall }, func() (Timestamp, error) { return last, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	take := func(c *Clock) Timestamp {
+		t.Helper()
+		if r := c.Read(); r < last {
+			t.Fatalf("read time %d below the newest commit %d", r, last)
+		}
+		now, err := c.Now()
+		if err != nil || now <= last || now > m.v {
+			t.Fatalf("reading %d after %d under ceiling %d: %v", now, last, m.v, err)
+		}
+		last = now
+		return now
+	}
+	for range 20 {
+		wall = wall.Add(time.Second)
+		c := restart()
+		if now := take(c); now > Timestamp(wall.UnixNano())+1 {
+			t.Fatalf("reading %d, the wall clock shows %d", now, wall.UnixNano())
+		}
+		take(c)
+	}
+	reached := last
+	wall = time.Unix(10, 0) // set back
+	for range 20 {
+		take(restart())
+	}
+	if ahead := last - reached; ahead > Headroom {
+		t.Fatalf("20 restarts with a wall clock set back took the clock %s ahead", time.Duration(ahead))
+	}
+	if _, err := Open(m, func() time.Time { return wall }, func() (Timestamp, error) { return 0, errors.New("damaged") }); err == nil {
+		t.Fatal("opened without knowing the newest commit")
 	}
 }

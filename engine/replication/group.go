@@ -64,6 +64,23 @@ func loadRecord(store *storage.Store, name string) (consensus.Record, error) {
 	return rec, nil
 }
 
+// NewestTime is the commit time of the newest command on the disk, of any group; 0 if there is none.
+func NewestTime(store *storage.Store) (newest Timestamp, err error) {
+	groups, err := store.Groups("")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, groups.Close()) }()
+	for groups.Next() {
+		rec, err := consensus.DecodeRecord(groups.Record())
+		if err != nil {
+			return 0, fmt.Errorf("acceptor record of group %q: %w", groups.Group(), err)
+		}
+		newest = max(newest, rec.LastTime)
+	}
+	return newest, groups.Err()
+}
+
 // view is a group's durable state as command.Apply reads it. What the batch at hand adds is command.Overlay's part.
 type view struct {
 	store *storage.Store

@@ -43,7 +43,7 @@ func openNode(t *testing.T, loops int, idle time.Duration) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock, err := hlc.Open(store, nil)
+	clock, err := hlc.Open(store, nil, func() (Timestamp, error) { return NewestTime(store) })
 	if err != nil {
 		t.Fatal(err)
 	}
