@@ -206,4 +206,20 @@ func (i *Item) Bytes() ([]byte, error) { return i.value.Bytes() }
 func (i *Item) WriteTo(w io.Writer) (int64, error) { return i.value.WriteTo(w) }
 
 // Close lets the storage go. It may be called twice.
-func (i *Item) Close() error { return i.value.Close() }
+func (i *Item) Close() error {
+	value := i.value
+	i.value = closedValue{} // the handle is somebody else's from now on
+	return value.Close()
+}
+
+// closedValue is the value of an Item that was closed.
+type closedValue struct{}
+
+func (closedValue) Bytes() ([]byte, error) { return nil, Errorf(ClassInvalid, "the item is closed") }
+
+func (v closedValue) WriteTo(io.Writer) (int64, error) {
+	_, err := v.Bytes()
+	return 0, err
+}
+
+func (closedValue) Close() error { return nil }

@@ -579,3 +579,28 @@ func TestClusterInfo(t *testing.T) {
 		t.Fatalf("node row %q", row)
 	}
 }
+
+// An Item that is closed twice must not close the handle that another reader has got from the pool since.
+func TestItemClosedTwice(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	s := trusted(e)
+	put(t, s, "t.a", "a")
+	put(t, s, "t.b", "b")
+	for range 100 {
+		a, err := s.Get(t.Context(), []byte("t.a"))
+		must(t, err)
+		must(t, a.Close())
+		b, err := s.Get(t.Context(), []byte("t.b"))
+		must(t, err)
+		must(t, a.Close())
+		a, err = s.Get(t.Context(), []byte("t.a"))
+		must(t, err)
+		v, err := b.Bytes()
+		must(t, err)
+		if string(v) != "b" {
+			t.Fatalf("value of t.b reads %q", v)
+		}
+		must(t, b.Close())
+		must(t, a.Close())
+	}
+}
