@@ -310,6 +310,9 @@ func (t *Txn) put(k key.Key, m command.Mutation, ifAbsent bool, ifVersion *uint6
 		return err
 	}
 	if ifAbsent || ifVersion != nil {
+		if err := t.allow(authz.VerbRead, k); err != nil { // a condition tells whether the key exists
+			return err
+		}
 		if err := t.judge(k, ifAbsent, ifVersion); err != nil {
 			return err
 		}

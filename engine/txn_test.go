@@ -316,3 +316,28 @@ func total(t *testing.T, s *engine.Session) int {
 	}
 	return sum
 }
+
+// A condition in a transaction needs READ, as it does outside of one: it would tell whether a hidden key exists. G13.
+func TestTxnConditionNeedsRead(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	owner, writer := as(t, e, "owner"), as(t, e, "writer")
+	put(t, owner, "t.k", "secret")
+	must(t, owner.Grant(t.Context(), []byte("t.k"), "owner", engine.PermOwner))
+	must(t, owner.Grant(t.Context(), []byte("t.k"), "writer", engine.PermWrite))
+	wrong := uint64(7)
+	for _, inTxn := range []bool{false, true} {
+		for _, r := range []engine.PutRequest{
+			{Key: []byte("t.k"), IfAbsent: true},
+			{Key: []byte("t.k"), IfVersion: &wrong},
+		} {
+			if inTxn {
+				must(t, writer.Begin(t.Context()))
+			}
+			_, err := writer.Put(t.Context(), r)
+			wantErr(t, err, engine.ErrDenied)
+			if inTxn {
+				must(t, writer.Rollback())
+			}
+		}
+	}
+}
