@@ -114,7 +114,10 @@ func (w *Watch) await(ctx context.Context) error {
 		if err != nil || len(w.ready) > 0 {
 			return err
 		}
-		if more {
+		if more { // a long stretch of other keys
+			if err := ctx.Err(); err != nil {
+				return w.e.readError(err)
+			}
 			continue
 		}
 		if idle == nil {

@@ -217,3 +217,26 @@ func TestWatchAndGrants(t *testing.T) {
 	v := put(t, alice, "t.open", "x")
 	want(t, next(t, w), "PUT %d t.open", v)
 }
+
+// A watch that is catching up over a long stretch of other keys ends with its context, and goes on from there with the next.
+func TestWatchEndsWithItsContextWhileCatchingUp(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	s := trusted(e)
+	first := put(t, s, "t.a", "1")
+	for i := range 600 {
+		put(t, s, fmt.Sprintf("t.other%d", i), "1")
+	}
+	put(t, s, "t.a", "2")
+	w, err := s.Watch(t.Context(), engine.WatchRequest{Prefix: []byte("t.a"), From: &first})
+	must(t, err)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = w.Next(ended)
+	wantErr(t, err, engine.ErrUnavailable)
+	ev, err := w.Next(t.Context())
+	must(t, err)
+	if string(ev.Key) != "t.a" || ev.Version <= first {
+		t.Fatalf("got %+v", ev)
+	}
+	must(t, w.Close())
+}
