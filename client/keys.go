@@ -15,7 +15,8 @@ import (
 // commands are the operations that a Client, a Session and a Txn have in common.
 type commands struct{ x executor }
 
-// Get returns the value of key, and ErrNotFound when there is none or the principal may not read it.
+// Get returns the value of key, and ErrNotFound when there is none or the principal may not read it. While a large value
+// comes, other answers on the same shared connection wait: Client.GetBlob streams it on one of its own.
 func (c commands) Get(ctx context.Context, key string) ([]byte, error) {
 	cl := newCall("KEY BLOB GET")
 	cl.key(key)

@@ -168,7 +168,8 @@ type tableNames struct {
 const (
 	tablesFresh = 5 * time.Second        // how long the names are used before they are asked for again
 	tablesWait  = 150 * time.Millisecond // how long a Tab waits for them
-	tablesMax   = 10_000
+	tablesMax   = 10_000                 // names that are kept
+	tablesRare  = 10 * time.Minute       // how much longer so many names are used: asking again costs too much
 )
 
 func (t *tableNames) take(f wire.Frame) {
@@ -178,10 +179,13 @@ func (t *tableNames) take(f wire.Frame) {
 		}
 		return
 	}
+	t.when = time.Now()
 	if f.Kind == wire.KindOK {
-		t.names = t.next
+		if t.names = t.next; len(t.names) == tablesMax {
+			t.when = t.when.Add(tablesRare)
+		}
 	}
-	t.next, t.asked, t.when = nil, false, time.Now()
+	t.next, t.asked = nil, false
 }
 
 func (sh *shell) tableCandidates(word string, arg argument) (out []string) {

@@ -18,6 +18,8 @@ import (
 
 	"github.com/atlas-edge/atlas/client/cli"
 	"github.com/atlas-edge/atlas/client/internal/fakenode"
+	"github.com/atlas-edge/atlas/engine"
+	"github.com/atlas-edge/atlas/frontends/socket"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,6 +39,31 @@ func serveAt(t testing.TB, n *fakenode.Node, path string) {
 	}
 	n.Serve(l)
 	t.Cleanup(n.Close)
+}
+
+// realNode serves a socket with the real engine.
+func realNode(t *testing.T) string {
+	t.Helper()
+	e, err := engine.Open(t.Context(), engine.Options{Dir: filepath.Join(t.TempDir(), "db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	s, err := socket.New(e, socket.Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(context.Background()) }() // owner: the cleanup waits for it
+	t.Cleanup(func() {
+		if err := errors.Join(s.Shutdown(context.Background()), <-served, e.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
 }
 
 func runScript(t *testing.T, path, script string) (out, errOut string, code int) {
@@ -71,6 +98,9 @@ func TestTranscripts(t *testing.T) {
 			out, errOut, code := runScript(t, startNode(t, &fakenode.Node{}), script.String())
 			if out != want.String() || errOut != "" {
 				t.Errorf("got\n%s%swant\n%s", out, errOut, want.String())
+			}
+			if real, realErr, _ := runScript(t, realNode(t), script.String()); real != out || realErr != "" {
+				t.Errorf("the real node answers\n%s%swant\n%s", real, realErr, out)
 			}
 			wantCode := cli.ExitOK
 			if strings.Contains(want.String(), "ERROR ") {

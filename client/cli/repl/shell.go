@@ -3,6 +3,8 @@
 package repl
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -138,11 +140,24 @@ func (sh *shell) run(ctx context.Context, line string) error {
 	if took := time.Since(began); sh.interactive && took >= slow && c.verb != "WATCH" && err == nil {
 		sh.say("(%.2f s)", took.Seconds())
 	}
+	if sh.moreInput() {
+		return err
+	}
 	if ferr := sh.print.flush(); ferr != nil {
 		sh.say("write: %v", ferr)
 		return errQuit
 	}
 	return err
+}
+
+// moreInput tells whether a script's next line is there already, so that what was printed can wait and go out with more.
+func (sh *shell) moreInput() bool {
+	r, ok := sh.stdin.(*bufio.Reader)
+	if !ok {
+		return false
+	}
+	ahead, _ := r.Peek(r.Buffered()) // of what is there already
+	return bytes.IndexByte(ahead, '\n') >= 0
 }
 
 func (sh *shell) dispatch(ctx context.Context, c command) error {
@@ -298,7 +313,7 @@ func (sh *shell) answer(c command) (err error) {
 		}
 	}()
 	for {
-		if sh.conn.Reader.Buffered() == 0 {
+		if sh.conn.Reader.Buffered() == 0 && !sh.moreInput() {
 			if err := sh.print.flush(); err != nil {
 				return fmt.Errorf("%w: %w", errLocal, err)
 			}
