@@ -252,6 +252,7 @@ func (s *Store) apply(b *pebble.Batch, sync bool) error {
 		o = pebble.Sync
 	}
 	err := s.db.Apply(b, o)
+	err = errors.Join(err, s.cache.committed())
 	if ferr := s.health.Err(); ferr != nil {
 		return ferr
 	}

@@ -53,8 +53,9 @@ var (
 
 // reader implements Reader over one of Pebble's.
 type reader struct {
-	s   *Store
-	src pebble.Reader
+	s     *Store
+	src   pebble.Reader
+	cache *iterCache
 }
 
 // Snapshot is a fixed state of the store. It must be closed; while it is open nothing that it sees is freed.
@@ -70,7 +71,7 @@ func (s *Store) NewSnapshot() *Snapshot {
 		return &Snapshot{reader: reader{s: s}}
 	}
 	snap := s.db.NewSnapshot()
-	return &Snapshot{reader: reader{s: s, src: snap}, snap: snap}
+	return &Snapshot{reader: reader{s: s, src: snap, cache: new(iterCache)}, snap: snap}
 }
 
 // Close gives the snapshot back.
@@ -78,7 +79,7 @@ func (s *Snapshot) Close() error {
 	var err error
 	s.once.Do(func() {
 		if s.snap != nil {
-			err = s.snap.Close()
+			err = errors.Join(s.cache.empty(), s.snap.Close())
 			s.s.gate.leave()
 		}
 	})
@@ -231,9 +232,9 @@ func (r *reader) EachState(group, prefix string, fn func(name string, val []byte
 	})
 }
 
-// seek positions a new iterator on the newest version of a key not later than at. It is nil when there is none.
-func (r *reader) seek(group string, rest []byte, at Timestamp) (*pebble.Iterator, Version, error) {
-	it, err := r.src.NewIter(&pointOptions)
+// seek positions an iterator on the newest version of a key not later than at. It is nil when there is none.
+func (r *reader) seek(group string, rest []byte, at Timestamp) (*cachedIter, Version, error) {
+	it, err := r.cache.take(r.src)
 	if err != nil {
 		return nil, Version{}, err
 	}
@@ -242,9 +243,12 @@ func (r *reader) seek(group string, rest []byte, at Timestamp) (*pebble.Iterator
 	found := it.SeekPrefixGE(k.b)
 	keyBufs.Put(k)
 	if !found {
-		return nil, Version{}, it.Close()
+		if err := it.Error(); err != nil {
+			return nil, Version{}, errors.Join(err, it.Close())
+		}
+		return nil, Version{}, r.cache.give(it)
 	}
-	v, err := versionAt(it, groupLen(group))
+	v, err := versionAt(it.Iterator, groupLen(group))
 	if err != nil {
 		return nil, Version{}, errors.Join(err, it.Close())
 	}
@@ -272,7 +276,7 @@ func (r *reader) Latest(group string, rest []byte) (Version, bool, error) {
 	it, v, err := r.seek(group, rest, newest)
 	if err == nil && it != nil {
 		v.Value = nil
-		err = it.Close()
+		err = r.cache.give(it)
 	}
 	if err := r.settle(err); err != nil {
 		return Version{}, false, err
@@ -303,12 +307,12 @@ func (r *reader) GetAt(group string, rest []byte, at Timestamp) (*Value, bool, e
 	v.s, v.v = r.s, ver
 	if ver.chunked {
 		// The iterator keeps the chunks of this state alive; the gate stays entered with it.
-		v.it, v.group = it, group
+		v.it, v.group = it.Iterator, group
 		return v, true, nil
 	}
 	v.buf = append(v.buf[:0], ver.Value...)
 	v.v.Value = v.buf
-	err = r.settle(it.Close())
+	err = r.settle(r.cache.give(it))
 	r.s.gate.leave()
 	if err != nil {
 		return nil, false, errors.Join(err, v.Close())

@@ -72,12 +72,13 @@ func newSpace(fs vfs.FS, o *Options, h *health) *space {
 	return s
 }
 
-// start lays the ballast and begins to watch for room. Requires: the directory is locked by this store.
-func (s *space) start() {
+// start lays the ballast and begins to watch for room, with a call of tick once a second. Requires: the directory is
+// locked by this store.
+func (s *space) start(tick func()) {
 	s.opening.Store(false)
 	s.measure()
 	s.layBallast()
-	go s.watch() // owner: space.close stops it and waits
+	go s.watch(tick) // owner: space.close stops it and waits
 }
 
 func (s *space) close() {
@@ -292,25 +293,29 @@ func (s *space) fill(name string, n int64) (err error) {
 }
 
 // watch opens the gate again.
-func (s *space) watch() {
+func (s *space) watch(tick func()) {
 	defer close(s.ended)
-	t := time.NewTimer(s.retry)
-	defer t.Stop()
+	seconds := time.NewTicker(time.Second)
+	defer seconds.Stop()
+	soon := time.NewTimer(s.retry)
+	defer soon.Stop()
 	for {
 		select {
 		case <-s.stop:
 			return
+		case <-seconds.C:
+			tick()
+			if s.ballast > 0 && !s.held.Load() && !s.latched.Load() {
+				s.measure()
+				s.layBallast()
+			}
 		case <-s.wake:
-		case <-t.C:
-		}
-		switch {
-		case s.latched.Load():
-			s.reopen()
-			t.Reset(s.retry)
-		case s.ballast > 0 && !s.held.Load():
-			s.measure()
-			s.layBallast()
-			t.Reset(10 * s.retry)
+			soon.Reset(s.retry)
+		case <-soon.C:
+			if s.latched.Load() {
+				s.reopen()
+				soon.Reset(s.retry)
+			}
 		}
 	}
 }

@@ -168,7 +168,7 @@ func (s *Store) open(m marker) error {
 		return err
 	}
 	s.db = db
-	s.reader = reader{s: s, src: db}
+	s.reader = reader{s: s, src: db, cache: new(iterCache)}
 	if err := s.health.Err(); err != nil {
 		return err
 	}
@@ -184,7 +184,11 @@ func (s *Store) open(m marker) error {
 	if err := s.health.Err(); err != nil {
 		return err
 	}
-	s.space.start()
+	s.space.start(func() {
+		if err := s.cache.empty(); err != nil {
+			o.Logger.Warn("an idle iterator did not close well", "error", err)
+		}
+	})
 	return nil
 }
 
@@ -231,7 +235,7 @@ func (s *Store) openError(err error) error {
 func (s *Store) abandon() error {
 	var err error
 	if s.db != nil {
-		err = s.db.Close()
+		err = errors.Join(s.cache.empty(), s.db.Close())
 	}
 	if s.proof != nil {
 		err = errors.Join(err, s.proof.end())
@@ -261,7 +265,7 @@ func (s *Store) close() error {
 	if !s.opts.ReadOnly {
 		s.space.close()
 	}
-	err := errors.Join(s.db.Close(), s.proof.end(), s.unlock())
+	err := errors.Join(s.cache.empty(), s.db.Close(), s.proof.end(), s.unlock())
 	if ferr := s.health.Err(); ferr != nil {
 		return ferr
 	}
