@@ -26,6 +26,7 @@ type session interface {
 
 	Get(ctx context.Context, key []byte) (item, error)
 	Put(ctx context.Context, r engine.PutRequest) (uint64, error)
+	PutLater(ctx context.Context, r engine.PutRequest) (write, error)
 	Delete(ctx context.Context, r engine.DeleteRequest) (uint64, error)
 	Scan(ctx context.Context, r engine.ScanRequest) (scan, error)
 	Count(ctx context.Context, prefix []byte) (int64, error)
@@ -70,6 +71,11 @@ type scan interface {
 	Close() error
 }
 
+// write is a write whose outcome was not asked for yet. Writes to one group take effect in the order in which they were made.
+type write interface {
+	Wait(ctx context.Context) (version uint64, err error)
+}
+
 // watch gives events; Next blocks until there is one.
 type watch interface {
 	Next(ctx context.Context) (engine.Event, error)
@@ -96,6 +102,14 @@ func (s engineSession) Get(ctx context.Context, key []byte) (item, error) {
 		return item{}, err
 	}
 	return item{it.Version, it.Size, it}, nil
+}
+
+func (s engineSession) PutLater(ctx context.Context, r engine.PutRequest) (write, error) {
+	w, err := s.Session.PutLater(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 func (s engineSession) Scan(ctx context.Context, r engine.ScanRequest) (scan, error) {

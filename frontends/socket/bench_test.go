@@ -28,7 +28,10 @@ func (s *still) Get(context.Context, []byte) (item, error) {
 	return item{1, int64(len(stillValue)), stillValue}, nil
 }
 func (s *still) Put(context.Context, engine.PutRequest) (uint64, error) { return 1, nil }
-func (s *still) InTxn() bool                                            { return false }
+func (s *still) PutLater(context.Context, engine.PutRequest) (write, error) {
+	return fakeWrite{version: 1}, nil
+}
+func (s *still) InTxn() bool { return false }
 
 // BenchmarkPipelined is the server's side and the kernel's: the client sends prepared bytes and counts what comes back.
 func BenchmarkPipelined(b *testing.B) {

@@ -126,7 +126,7 @@ func appendBlobHead(b, tag []byte, size int64) []byte {
 	return append(b, crlf...)
 }
 
-func (q *request) keyPut(value []byte) error {
+func (q *request) putRequest(value []byte) engine.PutRequest {
 	r := engine.PutRequest{
 		Key: q.cmd.key, Value: value, IfAbsent: q.cmd.ifAbsent,
 		TTL: q.cmd.ttl, WormTTL: q.cmd.wormTTL, WormUntil: q.cmd.wormUntil, Principal: string(q.cmd.name),
@@ -134,7 +134,11 @@ func (q *request) keyPut(value []byte) error {
 	if q.cmd.hasVersion {
 		r.IfVersion = &q.cmd.ifVersion
 	}
-	version, err := q.sess.Put(q.ctx, r)
+	return r
+}
+
+func (q *request) keyPut(value []byte) error {
+	version, err := q.sess.Put(q.ctx, q.putRequest(value))
 	if err != nil {
 		return err
 	}

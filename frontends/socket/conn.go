@@ -30,6 +30,7 @@ type conn struct {
 
 	sess    session
 	req     request // of untagged commands, and of tagged ones that run at once
+	later   *later  // nil when no write is on its way
 	tagBuf  []byte
 	watches map[string]*watching
 
@@ -135,6 +136,12 @@ func (c *conn) handshake() error {
 	return nil
 }
 
+// beforeWait answers what is to be answered, before the reading goroutine waits for the client.
+func (c *conn) beforeWait() {
+	c.settle()
+	c.out.flush()
+}
+
 // idle notes that nothing runs, if somebody wants to know.
 func (c *conn) idle() {
 	if c.srv.opts.IdleTimeout > 0 {
@@ -178,6 +185,10 @@ func (c *conn) command(line []byte) error {
 	}
 	q := c.begin(id)
 	err = parse(rest, &q.cmd)
+	if err == nil && id == nil && (q.cmd.verb == verbKeyPut || q.cmd.verb == verbKeyWrite) && c.putLater(q) {
+		return nil
+	}
+	c.settle()
 	if err == nil && q.cmd.verb == verbBlobSet {
 		return c.upload(id, rest)
 	}
@@ -315,6 +326,7 @@ func (c *conn) refusal(size int64) error {
 
 // refuseLine answers a line for which there is no memory, and skips it.
 func (c *conn) refuseLine() error {
+	c.settle()
 	head := c.rd.head()
 	size := int64(len(head)) * frameGrowth
 	id, rest, err := splitID(head)
@@ -402,6 +414,7 @@ func (c *conn) finish(err error) {
 	default:
 		c.cancel() // the connection is lost
 	}
+	c.settle()
 	for _, w := range c.watches {
 		if why != endDrain {
 			w.asked.Store(true)

@@ -192,6 +192,22 @@ func (s *fakeSession) Put(ctx context.Context, r engine.PutRequest) (uint64, err
 	return s.f.change(engine.EventPut, name, row), nil
 }
 
+// fakeWrite is decided already, but learned later.
+type fakeWrite struct {
+	version uint64
+	err     error
+}
+
+func (w fakeWrite) Wait(context.Context) (uint64, error) { return w.version, w.err }
+
+func (s *fakeSession) PutLater(ctx context.Context, r engine.PutRequest) (write, error) {
+	if bytes.HasPrefix(r.Key, []byte("refused.")) {
+		return nil, engine.Errorf(engine.ClassDenied, "this key is refused at once")
+	}
+	v, err := s.Put(ctx, r)
+	return fakeWrite{v, err}, nil
+}
+
 func (s *fakeSession) Delete(ctx context.Context, r engine.DeleteRequest) (uint64, error) {
 	if err := cmp.Or(s.enter(ctx, "delete", r.Key), fakeKey(r.Key)); err != nil {
 		return 0, err

@@ -51,6 +51,8 @@ const (
 	pendingMax = 256 << 10
 	// writePiece is the most that one write call is given, and so what a client must take within the write timeout.
 	writePiece = 256 << 10
+	// laterMax is how many pipelined writes of a connection are on their way at once.
+	laterMax = 64
 	// flushAt is how much answer is gathered while further commands are already there.
 	flushAt = 48 << 10
 	// smallReplyMax is the largest value that is answered from the pending buffer; a larger one is streamed.

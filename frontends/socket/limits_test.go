@@ -383,6 +383,82 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
+// Pipelined writes share syncs, and still take effect and are answered one after the other: among them refusals, reads that
+// must see all before them, and writes to other groups.
+func TestPipelinedWrites(t *testing.T) {
+	s := start(t, openEngine(t), Options{})
+	c := dial(t, s)
+	c.send("[ID:w] WATCH p\r\n")
+	const n = 5000
+	var out strings.Builder
+	var want []string
+	events := 0
+	for i := range n {
+		fmt.Fprintf(&out, "KEY PUT p.k %d\r\n", i)
+		want = append(want, "OK")
+		events++
+		switch {
+		case i%7 == 3:
+			out.WriteString("KEY WRITE p.k IF ABSENT VALUE never\r\n")
+			want = append(want, "ERROR WARN conflict: ")
+		case i%11 == 5:
+			out.WriteString("KEY PUT q.k other group\r\nKEY PUT p/x.k other group\r\n")
+			want = append(want, "OK", "OK")
+		case i%13 == 7:
+			out.WriteString("KEY PUT p\r\nKEY PUT p. x\r\n")
+			want = append(want, "ERROR WARN invalid: ", "ERROR WARN invalid: ")
+		case i%17 == 9:
+			out.WriteString("KEY WRITE p.w VALUE x\r\nKEY DEL p.w\r\n")
+			want = append(want, "VERSION:", "OK", "OK")
+			events += 2
+		case i%97 == 11:
+			out.WriteString("KEY GET p.k\r\n")
+			want = append(want, "VALUE:"+strconv.Itoa(i), "OK")
+		}
+	}
+	sent := make(chan error, 1)
+	go func() { // owner: joined below
+		_, err := io.WriteString(c.nc, out.String())
+		sent <- err
+	}()
+	last := uint64(0)
+	seen := 0
+	event := func(body string) {
+		var v uint64
+		var kind, key string
+		if _, err := fmt.Sscanf(body, "EVENT %s %d %s", &kind, &v, &key); err != nil || v <= last {
+			t.Fatalf("event %q after version %d", body, last)
+		}
+		last = v
+		seen++
+	}
+	for i := 0; i < len(want); {
+		tag, body := cutTag(c.line())
+		if tag == "w" {
+			event(body)
+			continue
+		}
+		if !strings.HasPrefix(body, want[i]) {
+			t.Fatalf("answer %d is %q, want %q", i, body, want[i])
+		}
+		i++
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	c.send("[ID:w] UNWATCH\r\n")
+	for {
+		_, body := cutTag(c.line())
+		if body == "OK" {
+			break
+		}
+		event(body)
+	}
+	if seen != events {
+		t.Errorf("%d events, want %d", seen, events)
+	}
+}
+
 // Idle connections hold no buffers: 10,000 of them cost less than 20 KiB each, the client's side included here.
 func TestIdleConnections(t *testing.T) {
 	n := 1000

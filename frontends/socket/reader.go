@@ -88,6 +88,11 @@ func (f *frameReader) line(limit int) ([]byte, error) {
 	}
 }
 
+// more says whether the next line is there already.
+func (f *frameReader) more() bool {
+	return f.buf != nil && bytes.IndexByte(f.buf.b[f.seen:f.w], '\n') >= 0
+}
+
 // head is what has arrived of a line that errNoMemory stopped.
 func (f *frameReader) head() []byte { return f.buf.b[f.r:f.w] }
 

@@ -25,12 +25,14 @@ type Server struct {
 	opts    Options
 	backend backend
 	m       *metrics
-	bufs    buffers // of bufferSize
-	chunks  buffers // of scanChunk
-	pool    sync.Pool
-	budget  budget
-	auth    *authGuard
-	workers workers
+	bufs    buffers   // of bufferSize
+	chunks  buffers   // of scanChunk
+	pool    sync.Pool // of requests
+	// laterPool holds rooms for pipelined writes.
+	laterPool sync.Pool
+	budget    budget
+	auth      *authGuard
+	workers   workers
 	// over is a context that has ended: with it, what would wait returns at once.
 	over     context.Context
 	draining atomic.Bool
@@ -192,7 +194,7 @@ func (s *Server) admit(ctx context.Context, nc net.Conn) *conn {
 	ctx, c.cancel = context.WithCancel(ctx)
 	c.req = request{c: c, ctx: ctx}
 	c.out.init(nc, &s.bufs, s.m, c.abort)
-	c.rd.init(nc, &s.bufs, &s.budget, s.m, c.out.flush)
+	c.rd.init(nc, &s.bufs, &s.budget, s.m, c.beforeWait)
 	s.mu.Lock()
 	full := len(s.conns) >= s.opts.ConnectionsMax
 	stopped := s.stopped
