@@ -22,7 +22,8 @@ import (
 //	no room (ENOSPC, EDQUOT; also no file handles, EMFILE, ENFILE)
 //	    table files: the error goes back after a pause; Pebble drops what it had written of the table and tries again.
 //	    everything else: the ballast is given up and the operation repeated, a write from the byte it stopped at, until
-//	    it succeeds. Meanwhile space refuses new batches. Past SpaceWait it counts as a failure.
+//	    it succeeds. Meanwhile space refuses new batches. Past SpaceWait it counts as a failure, and so does a sync that
+//	    finds no room (delayed allocation, quotas over a network): what it has dropped is not known.
 //	any other error of a write, sync, create, rename or link
 //	    the failure is recorded in health before Pebble hears of it. From then on the directory is frozen: nothing more
 //	    reaches it, so nothing is retried past a failed sync, and Pebble is told that all is well, so that it neither
