@@ -45,7 +45,8 @@ type crashLoad struct {
 
 	enough    int64 // acknowledged operations after which the crash comes
 	acked     atomic.Int64
-	reached   chan struct{}
+	reached   chan struct{} // closed when enough was acknowledged, or a client ended before
+	once      sync.Once
 	mu        sync.Mutex
 	uploads   []upload
 	pair      []upload // values written to both keys of the pair, in order
@@ -80,19 +81,17 @@ func newCrashLoad(t *testing.T, e *env, rng *rand.Rand) *crashLoad {
 
 func (l *crashLoad) ack() {
 	if l.acked.Add(1) == l.enough {
-		close(l.reached)
+		l.once.Do(func() { close(l.reached) })
 	}
 }
 
 // client runs one client until its connection breaks.
-func (l *crashLoad) client(ctx context.Context, body func(*conn) error) error {
-	c, err := l.e.session(ctx)
-	if err != nil {
-		return err
-	}
+func (l *crashLoad) client(c *conn, body func(*conn) error) {
+	var err error
 	for err == nil {
 		err = body(c)
 	}
+	l.once.Do(func() { close(l.reached) })
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if strings.Contains(err.Error(), "answered") || strings.Contains(err.Error(), "refused with") {
@@ -101,41 +100,46 @@ func (l *crashLoad) client(ctx context.Context, body func(*conn) error) error {
 	l.cutOff++
 	// The connection is broken already; closing it only gives its descriptor back.
 	_ = c.close() // its error says nothing new
-	return nil
 }
 
 // run loads the node and has it crash when enough was acknowledged. It returns when all clients are gone.
 func (l *crashLoad) run(ctx context.Context, crash func()) error {
-	seeds := make([]uint64, crashClients)
-	for i := range seeds {
-		seeds[i] = l.rng.Uint64()
+	bodies := []func(*conn) error{l.uploader(rand.New(rand.NewPCG(l.rng.Uint64(), 1))), l.pairer(), l.follower()}
+	for i := range crashClients {
+		bodies = append(bodies, l.writer(i, rand.New(rand.NewPCG(l.rng.Uint64(), 0))))
 	}
-	return together(crashClients+4, func(i int) error {
-		switch i {
-		case crashClients:
-			return l.client(ctx, l.uploader(rand.New(rand.NewPCG(seeds[0], 1))))
-		case crashClients + 1:
-			return l.client(ctx, l.pairer())
-		case crashClients + 2:
-			return l.follow(ctx)
-		case crashClients + 3:
-			<-l.reached
-			crash()
+	// All are connected before the first begins: a crash that comes early must find everybody there.
+	conns := make([]*conn, len(bodies))
+	for i := range conns {
+		var err error
+		if conns[i], err = l.e.session(ctx); err != nil {
+			return err
+		}
+	}
+	return together(len(bodies)+1, func(i int) error {
+		if i < len(bodies) {
+			l.client(conns[i], bodies[i])
 			return nil
 		}
-		var k *keyClient
-		rng := rand.New(rand.NewPCG(seeds[i], 0))
-		return l.client(ctx, func(c *conn) error {
-			if k == nil {
-				k = &keyClient{c: c, id: i, table: l.table, keys: crashKeys, rng: rng, rec: l.rec, seen: map[string]uint64{}}
-			}
-			err := k.next()
-			if err == nil {
-				l.ack()
-			}
-			return err
-		})
+		<-l.reached
+		crash()
+		return nil
 	})
+}
+
+// writer reads and writes single keys.
+func (l *crashLoad) writer(id int, rng *rand.Rand) func(*conn) error {
+	var k *keyClient
+	return func(c *conn) error {
+		if k == nil {
+			k = &keyClient{c: c, id: id, table: l.table, keys: crashKeys, rng: rng, rec: l.rec, seen: map[string]uint64{}}
+		}
+		err := k.next()
+		if err == nil {
+			l.ack()
+		}
+		return err
+	}
 }
 
 // uploader stores blobs, small ones and some that take many pieces on disk, each under a key of its own.
@@ -183,10 +187,10 @@ func (l *crashLoad) pairer() func(*conn) error {
 	}
 }
 
-// follow watches the table until the connection breaks.
-func (l *crashLoad) follow(ctx context.Context) error {
+// follower watches the table.
+func (l *crashLoad) follower() func(*conn) error {
 	var w *watcher
-	return l.client(ctx, func(c *conn) (err error) {
+	return func(c *conn) (err error) {
 		if w == nil {
 			if w, err = c.watch(l.table, l.from); err != nil {
 				return err
@@ -199,7 +203,7 @@ func (l *crashLoad) follow(ctx context.Context) error {
 			l.mu.Unlock()
 		}
 		return err
-	})
+	}
 }
 
 // cut makes what was told after the state was taken, between two moments, what it is for the state that was kept: an
