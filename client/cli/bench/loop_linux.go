@@ -29,6 +29,7 @@ type eventLoop struct {
 	st    *stats
 	open  int
 	alarm int64 // when the timer is set to
+	queue dueQueue
 	cut   atomic.Bool
 }
 
@@ -132,6 +133,7 @@ func (l *eventLoop) run() error {
 			return err
 		}
 	}
+	l.queue.in = make([]bool, len(l.conns))
 	for i := range l.conns {
 		l.send(i, l.cl.now())
 	}
@@ -155,7 +157,10 @@ func (l *eventLoop) run() error {
 			completed += l.handle(int(e.Fd), buf, halted)
 		}
 		l.cl.total.Add(int64(completed))
-		if rated || n <= 0 {
+		if rated {
+			l.sendDue()
+		}
+		if halted || n <= 0 {
 			l.sweep(halted)
 		}
 	}
@@ -219,40 +224,42 @@ func (l *eventLoop) send(i int, now int64) {
 			return
 		}
 	}
-	if c.finished && c.running == 0 {
+	switch {
+	case c.finished && c.running == 0:
 		l.drop(i)
+	case c.interval > 0 && !c.finished && c.running < c.depth:
+		l.queue.push(i, c.due)
 	}
 }
 
-// sweep looks after the connections that no reply calls for: those with requests due, and, at the end, those at rest.
+// sweep ends the connections that are at rest when no more is sent.
 func (l *eventLoop) sweep(halted bool) {
 	now := l.cl.now()
 	for i, c := range l.conns {
-		if l.fds[i] < 0 {
-			continue
-		}
-		if halted {
-			c.finished = true
-		}
-		if c.finished || c.interval > 0 && c.due <= now && c.running < c.depth {
+		c.finished = c.finished || halted
+		if l.fds[i] >= 0 && c.finished {
 			l.send(i, now)
+		}
+	}
+}
+
+// sendDue sends the requests whose time has come.
+func (l *eventLoop) sendDue() {
+	for now := l.cl.now(); len(l.queue.heap) > 0 && l.queue.heap[0].at <= now; {
+		e := l.queue.pop()
+		if l.fds[e.conn] >= 0 {
+			l.send(e.conn, now)
 		}
 	}
 }
 
 // setAlarm sets the timer to when the next request is due.
 func (l *eventLoop) setAlarm() error {
-	next := int64(0)
-	for i, c := range l.conns {
-		if l.fds[i] >= 0 && !c.finished && c.running < c.depth && (next == 0 || c.due < next) {
-			next = c.due
-		}
-	}
-	if next == 0 || next == l.alarm {
+	if len(l.queue.heap) == 0 || l.queue.heap[0].at == l.alarm {
 		return nil
 	}
-	l.alarm = next
-	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(next-l.cl.now(), 1))}
+	l.alarm = l.queue.heap[0].at
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(l.alarm-l.cl.now(), 1))}
 	if err := unix.TimerfdSettime(l.timer, 0, &spec, nil); err != nil {
 		return fmt.Errorf("timer: %w", err)
 	}
@@ -268,6 +275,53 @@ func (l *eventLoop) drop(i int) {
 	_ = unix.Close(l.fds[i]) // nothing is buffered in it
 	l.fds[i] = -1
 	l.open--
+}
+
+// dueQueue is a heap of connections by when they may send next. A connection is in it at most once; one that has sent
+// meanwhile comes out early and goes in again.
+type dueQueue struct {
+	heap []dueEntry
+	in   []bool // by connection
+}
+
+type dueEntry struct {
+	at   int64
+	conn int
+}
+
+func (q *dueQueue) push(conn int, at int64) {
+	if q.in[conn] {
+		return
+	}
+	q.in[conn] = true
+	h := append(q.heap, dueEntry{at, conn})
+	for i := len(h) - 1; i > 0 && h[i].at < h[(i-1)/2].at; i = (i - 1) / 2 {
+		h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
+	}
+	q.heap = h
+}
+
+func (q *dueQueue) pop() dueEntry {
+	h := q.heap
+	first := h[0]
+	h[0] = h[len(h)-1]
+	h = h[:len(h)-1]
+	for i := 0; ; {
+		least := i
+		for _, child := range [...]int{2*i + 1, 2*i + 2} {
+			if child < len(h) && h[child].at < h[least].at {
+				least = child
+			}
+		}
+		if least == i {
+			break
+		}
+		h[i], h[least] = h[least], h[i]
+		i = least
+	}
+	q.heap = h
+	q.in[first.conn] = false
+	return first
 }
 
 // peerPID is the process that listens at the other end of a Unix socket, 0 when it cannot be found out.
