@@ -40,7 +40,7 @@ func loadGroup(r *Replicator, name string) (*group, error) {
 	}
 	core, err := consensus.New(r.coreOptions(rec))
 	if err != nil {
-		return nil, fmt.Errorf("group %q: %w", name, err)
+		return nil, damage(fmt.Errorf("group %q: %w", name, err))
 	}
 	state, err := loadState(r.opts.Store, name)
 	if err != nil {
@@ -59,10 +59,13 @@ func loadRecord(store *storage.Store, name string) (consensus.Record, error) {
 	}
 	rec, err := consensus.DecodeRecord(raw)
 	if err != nil {
-		return consensus.Record{}, fmt.Errorf("acceptor record of group %q: %w", name, err)
+		return consensus.Record{}, damage(fmt.Errorf("acceptor record of group %q: %w", name, err))
 	}
 	return rec, nil
 }
+
+// damage marks an error of decoding: what is stored cannot be what was written. It stops the node where it is found.
+func damage(err error) error { return fmt.Errorf("%w: %w", storage.ErrCorrupt, err) }
 
 // NewestTime is the commit time of the newest command on the disk, of any group; 0 if there is none.
 func NewestTime(store *storage.Store) (newest Timestamp, err error) {
@@ -74,7 +77,7 @@ func NewestTime(store *storage.Store) (newest Timestamp, err error) {
 	for groups.Next() {
 		rec, err := consensus.DecodeRecord(groups.Record())
 		if err != nil {
-			return 0, fmt.Errorf("acceptor record of group %q: %w", groups.Group(), err)
+			return 0, damage(fmt.Errorf("acceptor record of group %q: %w", groups.Group(), err))
 		}
 		newest = max(newest, rec.LastTime)
 	}
@@ -144,7 +147,7 @@ func LoadGrants(store storage.Reader, o authz.Object) (*authz.Grants, error) {
 	}
 	g, err := authz.DecodeGrants(raw)
 	if err != nil {
-		return nil, fmt.Errorf("grants %q of group %q: %w", o.StateName(), o.Group, err)
+		return nil, damage(fmt.Errorf("grants %q of group %q: %w", o.StateName(), o.Group, err))
 	}
 	return g, nil
 }

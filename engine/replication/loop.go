@@ -86,6 +86,7 @@ func (l *loop) round(taken []*proposal) {
 	for _, p := range taken {
 		if err := l.propose(p, began.UnixNano()); err != nil {
 			l.r.metrics.Refused.Add(1)
+			l.r.failIfDamaged(err)
 			p.answer(command.Result{}, fmt.Errorf("%w: %w", ErrUnavailable, err))
 		}
 	}
@@ -207,11 +208,9 @@ func (l *loop) publish(results []command.Result) {
 }
 
 // afterFailedApply says what it means that commands could not be decided: nothing of the batch was written. A read that failed may
-// work again; a state that is ahead of its log never will.
+// work again; a state that is damaged never will, and would hold up whatever shares a batch with its group.
 func (l *loop) afterFailedApply(err error) error {
-	if errors.Is(err, command.ErrTimeNotAfter) {
-		l.r.fail(err)
-	}
+	l.r.failIfDamaged(err)
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 

@@ -147,7 +147,7 @@ func loadState(store *storage.Store, name string) (command.GroupState, error) {
 	}
 	state, err := command.DecodeGroupState(raw)
 	if err != nil {
-		return command.GroupState{}, fmt.Errorf("state of group %q: %w", name, err)
+		return command.GroupState{}, damage(fmt.Errorf("state of group %q: %w", name, err))
 	}
 	return state, nil
 }

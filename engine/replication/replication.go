@@ -183,6 +183,7 @@ func (r *Replicator) ReadView(group string) (ReadView, error) {
 	now := r.opts.Clock.Read()
 	v, err := r.registry.view(group, now)
 	if err != nil {
+		r.failIfDamaged(err)
 		return ReadView{}, err
 	}
 	// Asked last: a failed batch is recorded before its groups leave the registry, and what it wrote may be readable but not durable.
@@ -222,5 +223,12 @@ func (r *Replicator) fail(err error) {
 	if r.failure.CompareAndSwap(nil, &err) {
 		r.opts.Logger.Error("replication stopped", "error", err)
 		r.opts.Failed()
+	}
+}
+
+// failIfDamaged stops the node over stored state that cannot be read, or that is ahead of its log.
+func (r *Replicator) failIfDamaged(err error) {
+	if errors.Is(err, storage.ErrCorrupt) || errors.Is(err, command.ErrTimeNotAfter) {
+		r.fail(err)
 	}
 }
