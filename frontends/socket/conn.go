@@ -257,14 +257,11 @@ func runsAtOnce(v verb) bool {
 func (c *conn) runAside(id, rest []byte) error {
 	c.takeSlot()
 	q := c.aside()
-	if charged, ok := c.rd.detach(rest); ok {
-		q.line, q.charged = rest, charged
+	if mem, ok := c.rd.detach(); ok {
+		q.line, q.mem = rest, mem
 	} else {
-		if len(rest) > bufferSize && !c.srv.budget.take(int64(len(rest))) {
+		if len(rest) > bufferSize && !q.mem.grow(&c.srv.budget, int64(len(rest))) {
 			return c.refuseAside(q, errFrames)
-		}
-		if len(rest) > bufferSize {
-			q.charged = int64(len(rest))
 		}
 		q.line = append(q.line[:0], rest...)
 	}
@@ -306,7 +303,7 @@ func (c *conn) refuseAside(q *request, err error) error {
 	if closing := q.sess.Close(); closing != nil {
 		c.srv.opts.Logger.Debug("closing a tagged command's session", "error", closing)
 	}
-	c.srv.budget.give(q.charged)
+	q.mem.free()
 	c.srv.recycle(q)
 	<-c.slots
 	c.jobs.Done()
@@ -366,7 +363,7 @@ func (c *conn) upload(id, rest []byte) error {
 	line := c.srv.bufs.get()
 	defer c.srv.bufs.put(line)
 	header := line.b[:copy(line.b, rest)] // the payload overwrites the line
-	payload, charged, err := c.rd.payload(int(n))
+	payload, mem, err := c.rd.payload(int(n))
 	if err == nil {
 		err = parse(header, &q.cmd)
 	}
@@ -374,19 +371,19 @@ func (c *conn) upload(id, rest []byte) error {
 	case errors.Is(err, errNoMemory):
 		return q.finish(c.refusal(n))
 	case err != nil:
-		c.srv.budget.give(charged)
+		mem.free()
 		return err
 	case id == nil:
 		q.payload = payload
 		err := q.run()
 		q.payload = nil
-		c.srv.budget.give(charged)
+		mem.free()
 		return err
 	}
 	c.takeSlot()
 	q = c.aside()
 	q.line = append(q.line[:0], header...)
-	if q.payload, q.charged = payload, charged; charged == 0 {
+	if q.payload, q.mem = payload, mem; mem.taken == 0 {
 		q.body = append(q.body[:0], payload...)
 		q.payload = q.body
 	}

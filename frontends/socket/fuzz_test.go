@@ -77,16 +77,16 @@ func FuzzFrameReader(f *testing.F) {
 					r.release()
 					return
 				}
-				if charged, ok := r.detach(got); ok {
+				if mem, ok := r.detach(); ok {
 					if !bytes.Equal(got, want) {
 						t.Fatal("a detached line changed")
 					}
-					m.give(charged)
+					mem.free()
 				}
 				rest = after
 			case wish < 250:
 				n := int(wish) * int(wish) // up to 62,001
-				got, charged, err := r.payload(n)
+				got, mem, err := r.payload(n)
 				if n > len(rest) {
 					if !errors.Is(err, io.EOF) {
 						t.Fatalf("payload of %d of %d bytes: %v", n, len(rest), err)
@@ -97,7 +97,7 @@ func FuzzFrameReader(f *testing.F) {
 				if err != nil || !bytes.Equal(got, rest[:n]) {
 					t.Fatalf("payload of %d bytes: %v", n, err)
 				}
-				m.give(charged)
+				mem.free()
 				rest = rest[n:]
 			default:
 				n := min(len(rest), int(wish)*100)

@@ -47,6 +47,8 @@ const (
 	// frameEvidence is how much of a payload must have arrived for its whole length to be believed, so that no large buffer is
 	// copied into one twice its size: an eighth of ValueMax.
 	frameEvidence = ValueMax / 8
+	// mapMin is the size from which a payload's memory is the kernel's instead of the collector's.
+	mapMin = 1 << 20
 	// pendingMax is how much of whole answers may wait for a connection's writer before those who add to it wait too.
 	pendingMax = 256 << 10
 	// writePiece is the most that one write call is given, and so what a client must take within the write timeout.

@@ -34,7 +34,7 @@ type frameReader struct {
 	beforeWait func()
 
 	buf        *buffer
-	charged    int64 // what buf takes of the budget: 0 for a pooled one
+	mem        large // what buf takes of the budget: nothing for a pooled one
 	r, seen, w int
 
 	// Of the read in progress: where it reads to instead of buf, how much of the frame had arrived before, its outcome.
@@ -117,57 +117,83 @@ func (f *frameReader) skipLine(limit int) error {
 	}
 }
 
-// payload gives the next n bytes. They are valid until the next call when charged is 0; otherwise they are the caller's,
-// who gives charged back to the budget when done. After errNoMemory they have been skipped.
-func (f *frameReader) payload(n int) (p []byte, charged int64, err error) {
+// payload gives the next n bytes, in the buffer, where they are valid until the next call, or in memory that is the
+// caller's to free. After errNoMemory they have been skipped.
+func (f *frameReader) payload(n int) (p []byte, mem large, err error) {
 	if n <= bufferSize {
 		for f.w-f.r < n {
 			if err := f.fill(bufferSize); err != nil {
-				return nil, 0, err
+				return nil, large{}, err
 			}
 		}
 		if n > 0 {
 			p = f.buf.b[f.r : f.r+n]
 		}
-		f.r += n
-		f.seen = f.r
+		f.take(n)
 		f.frameDone()
-		return p, 0, nil
+		return p, large{}, nil
 	}
-	have := 0
-	for have < n {
-		if have == len(p) {
-			size := min(n, frameGrowth*max(have, bufferSize))
-			if have >= frameEvidence {
-				size = n
-			}
-			if !f.budget.take(int64(size)) {
-				f.budget.give(charged)
+	defer func() {
+		if err != nil {
+			mem.free()
+		}
+	}()
+	if n >= mapMin {
+		mem.mapped = mapMemory(n)
+		p = mem.mapped
+	}
+	charged := 0 // how much of p is charged to the budget
+	for have := 0; have < n; {
+		if have == charged {
+			if charged = f.room(&p, &mem, have, n); charged == have {
+				mem.free()
 				if err := f.skip(int64(n-have), int64(have)); err != nil {
-					return nil, 0, err
+					return nil, large{}, err
 				}
-				return nil, 0, errNoMemory
+				return nil, large{}, errNoMemory
 			}
-			larger := make([]byte, size)
-			copy(larger, p[:have])
-			f.budget.give(charged)
-			p, charged = larger, int64(size)
 		}
 		if f.w > f.r {
-			k := copy(p[have:], f.buf.b[f.r:f.w])
-			f.r += k
-			f.seen = f.r
+			k := copy(p[have:charged], f.buf.b[f.r:f.w])
+			f.take(k)
 			have += k
 			continue
 		}
-		if err := f.read(p[have:], int64(have)); err != nil {
-			f.budget.give(charged)
-			return nil, 0, err
+		if err := f.read(p[have:charged], int64(have)); err != nil {
+			return nil, mem, err
 		}
 		have += f.n
 	}
 	f.frameDone()
-	return p, charged, nil
+	return p, mem, nil
+}
+
+// room charges for more of a payload of which have bytes are there, and makes p that long if it is not mapped. It returns how
+// much of p may be filled now: no more than before if the budget is used up.
+func (f *frameReader) room(p *[]byte, mem *large, have, n int) int {
+	size := min(n, frameGrowth*max(have, bufferSize))
+	if mem.mapped != nil {
+		if !mem.grow(f.budget, int64(size)) {
+			return have
+		}
+		return size
+	}
+	if have >= frameEvidence {
+		size = n
+	}
+	if !mem.grow(f.budget, int64(size)) {
+		return have
+	}
+	larger := make([]byte, size)
+	copy(larger, (*p)[:have])
+	*p = larger
+	return size
+}
+
+// take moves behind n bytes of the buffer.
+func (f *frameReader) take(n int) {
+	f.r += n
+	f.seen = f.r
 }
 
 // skip throws n bytes away; got is what had arrived of the frame before.
@@ -180,8 +206,7 @@ func (f *frameReader) skip(n, got int64) error {
 			}
 		}
 		k := min(n, int64(f.w-f.r))
-		f.r += int(k)
-		f.seen = f.r
+		f.take(int(k))
 		n -= k
 		got += k
 	}
@@ -189,23 +214,23 @@ func (f *frameReader) skip(n, got int64) error {
 	return nil
 }
 
-// detach makes a line that line just gave outlive the next call: a line in a charged buffer takes that along, if what
-// follows it fits a pooled one. charged is then for the caller to give back. ok is false when the line must be copied.
-func (f *frameReader) detach(line []byte) (charged int64, ok bool) {
-	if f.charged == 0 || f.w-f.r > bufferSize {
-		return 0, false
+// detach makes a line that line just gave outlive the next call: a line in a large buffer takes that along, if what
+// follows it fits a pooled one. ok is false when the line must be copied.
+func (f *frameReader) detach() (mem large, ok bool) {
+	if f.mem.taken == 0 || f.w-f.r > bufferSize {
+		return large{}, false
 	}
 	small := f.bufs.get()
 	n := copy(small.b, f.buf.b[f.r:f.w])
-	charged = f.charged
-	f.buf, f.charged = small, 0
+	mem = f.mem
+	f.buf, f.mem = small, large{}
 	f.r, f.seen, f.w = 0, 0, n
-	return charged, true
+	return mem, true
 }
 
 // fill reads more, after making room for a frame of at most limit bytes.
 func (f *frameReader) fill(limit int) error {
-	if f.charged != 0 && f.w-f.r <= bufferSize/2 {
+	if f.mem.taken != 0 && f.w-f.r <= bufferSize/2 {
 		f.shrink()
 	}
 	switch {
@@ -227,14 +252,13 @@ func (f *frameReader) fill(limit int) error {
 // grow gives a frame that fills the buffer a larger one. Requires: r is 0.
 func (f *frameReader) grow(limit int) error {
 	size := min(limit, frameGrowth*len(f.buf.b))
-	if !f.budget.take(int64(size)) {
+	if !f.mem.grow(f.budget, int64(size)) {
 		return errNoMemory
 	}
 	larger := &buffer{make([]byte, size)}
 	copy(larger.b, f.buf.b[:f.w])
 	f.bufs.put(f.buf)
-	f.budget.give(f.charged)
-	f.buf, f.charged = larger, int64(size)
+	f.buf = larger
 	return nil
 }
 
@@ -246,16 +270,15 @@ func (f *frameReader) shrink() {
 		small = f.bufs.get()
 		n = copy(small.b, f.buf.b[f.r:f.w])
 	}
-	f.budget.give(f.charged)
+	f.mem.free()
 	f.seen -= f.r
-	f.buf, f.charged = small, 0
+	f.buf = small
 	f.r, f.w = 0, n
 }
 
 // release gives all memory back; the reader is not used any more.
 func (f *frameReader) release() {
-	f.budget.give(f.charged)
-	f.charged = 0
+	f.mem.free()
 	f.bufs.put(f.buf)
 	f.buf = nil
 	f.r, f.seen, f.w = 0, 0, 0

@@ -22,7 +22,7 @@ type request struct {
 	line    []byte
 	payload []byte // of an upload: in the reader's buffer, in body, or its own
 	body    []byte // reused from request to request
-	charged int64  // what line or payload take of the budget
+	mem     large  // of line or payload
 	began   time.Time
 	watch   *watching
 }
@@ -122,7 +122,7 @@ func (q *request) runTagged() {
 	if err := q.sess.Close(); err != nil {
 		c.srv.opts.Logger.Debug("closing a tagged command's session", "error", err)
 	}
-	c.srv.budget.give(q.charged)
+	q.mem.free()
 	c.srv.recycle(q)
 	<-c.slots
 	c.jobs.Done()

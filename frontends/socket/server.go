@@ -299,9 +299,6 @@ func (s *Server) recycle(q *request) {
 		}
 		return b[:0]
 	}
-	if q.charged != 0 {
-		q.line = nil // it may be the reader's buffer
-	}
 	*q = request{line: keep(q.line), body: keep(q.body), tag: keep(q.tag)}
 	s.pool.Put(q)
 }
