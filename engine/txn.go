@@ -329,13 +329,14 @@ func (t *Txn) put(k key.Key, m command.Mutation, ifAbsent bool, ifVersion *uint6
 	return nil
 }
 
-// judge decides IF ABSENT and IF VERSION. What the transaction itself wrote has no version yet.
+// judge decides IF ABSENT and IF VERSION, on all writes so far: of two writes of one statement, the second finds the key that the
+// first made. What the transaction itself wrote has no version yet.
 func (t *Txn) judge(k key.Key, ifAbsent bool, ifVersion *uint64) error {
 	if ifAbsent && ifVersion != nil {
 		return Errorf(ClassInvalid, "IF ABSENT and IF VERSION exclude each other")
 	}
 	var found uint64
-	if p := t.writes.get(string(k.Rest()), t.sees); p != nil {
+	if p := t.writes.get(string(k.Rest()), math.MaxInt); p != nil {
 		if ifVersion != nil && !(p.deleted && *ifVersion == 0) {
 			return Errorf(ClassConflict, "key %s was written by this transaction: it has no version yet", key.Text(k.Bytes()))
 		}

@@ -341,3 +341,23 @@ func TestTxnConditionNeedsRead(t *testing.T) {
 		}
 	}
 }
+
+// A statement that puts one absent key twice is a conflict, although its reads do not see its own writes: the second put once took
+// the place of the first without a word.
+func TestStatementPutsAnAbsentKeyTwice(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	txn, err := trusted(e).BeginTxn(t.Context())
+	must(t, err)
+	mark := txn.BeginStatement()
+	r := request("t.a", "1")
+	r.IfAbsent = true
+	must(t, txn.Put(r))
+	_, err = txn.Get([]byte("t.a"))
+	wantErr(t, err, engine.ErrNotFound)
+	wantErr(t, txn.Put(r), engine.ErrConflict)
+	must(t, txn.RollbackTo(mark))
+	must(t, txn.Put(r))
+	txn.EndStatement()
+	_, err = txn.Commit(t.Context())
+	must(t, err)
+}
