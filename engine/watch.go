@@ -16,6 +16,9 @@ import (
 const (
 	// watchBatchMax bounds the events that a watch reads from storage at once.
 	watchBatchMax = 256
+	// watchPassMax is how many batches of changes of other keys are passed over between two looks at the context. It is more than
+	// one, because what is there already is given also to those who do not want to wait.
+	watchPassMax = 16
 	// watchIdle is how often a watch of a quiet group moves on to the present, so that history does not end behind it.
 	watchIdle = time.Minute
 )
@@ -56,7 +59,7 @@ func (s *Session) Watch(_ context.Context, r WatchRequest) (*Watch, error) {
 	}
 	w.after = view.At
 	if r.From != nil {
-		w.after = min(*r.From, view.At)
+		w.after = *r.From // also one yet to come: what is between is not after it
 		if err := w.e.checkHistory(w.after); err != nil {
 			w.e.hub.unsubscribe(w.group)
 			return nil, err
@@ -108,15 +111,16 @@ func (w *Watch) Next(ctx context.Context) (Event, error) {
 // await fills ready, waiting for changes of the group when there are none.
 func (w *Watch) await(ctx context.Context) error {
 	var idle *time.Timer
+	passed := 0 // batches without an event
 	for {
 		moved := w.e.hub.moved(w.group) // before looking, so that no advance falls in between
 		more, err := w.read()
 		if err != nil || len(w.ready) > 0 {
 			return err
 		}
-		if more { // a long stretch of other keys
-			if err := ctx.Err(); err != nil {
-				return w.e.readError(err)
+		if more {
+			if passed++; passed%watchPassMax == 0 && ctx.Err() != nil {
+				return w.e.readError(ctx.Err())
 			}
 			continue
 		}

@@ -223,7 +223,7 @@ func TestWatchEndsWithItsContextWhileCatchingUp(t *testing.T) {
 	e := open(t, vfs.NewMem())
 	s := trusted(e)
 	first := put(t, s, "t.a", "1")
-	for i := range 600 {
+	for i := range 5000 {
 		put(t, s, fmt.Sprintf("t.other%d", i), "1")
 	}
 	put(t, s, "t.a", "2")
@@ -239,4 +239,17 @@ func TestWatchEndsWithItsContextWhileCatchingUp(t *testing.T) {
 		t.Fatalf("got %+v", ev)
 	}
 	must(t, w.Close())
+}
+
+// A watch from a version that is yet to come does not give what comes before that version. G20.
+func TestWatchFromTheFuture(t *testing.T) {
+	w := newWall()
+	e := open(t, vfs.NewMem(), func(o *engine.Options) { o.Now = w.now })
+	s := trusted(e)
+	from := put(t, s, "t.a", "1") + uint64(time.Minute)
+	later := watch(t, s, "t", &from)
+	put(t, s, "t.a", "2")
+	w.add(2 * time.Minute)
+	v := put(t, s, "t.a", "3")
+	want(t, next(t, later), "PUT %d t.a", v)
 }
