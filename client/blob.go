@@ -20,7 +20,7 @@ type Blob struct {
 	client  *Client
 	rc      *rawConn
 	cl      *call
-	release func() bool
+	release func() error
 	err     error // what Read returns from now on
 }
 
@@ -120,15 +120,7 @@ func (b *Blob) Close() error {
 
 // end gives the connection back and settles what Read returns.
 func (b *Blob) end(err error) {
-	ended := b.release()
-	var lost *lostError
-	if errors.As(err, &lost) {
-		if ended {
-			lost.cause = context.Canceled
-		}
-		err = lost.classify(b.cl)
-	}
-	b.err = err
+	b.err = settle(b.cl, err, b.release())
 	b.client.giveBack(b.rc)
 	b.cl.release()
 }
@@ -161,16 +153,11 @@ func (c *Client) WriteBlob(ctx context.Context, r WriteRequest, body io.Reader, 
 	defer c.giveBack(rc)
 	release := rc.guard(ctx)
 	whole, err := rc.upload(cl, body, size)
-	ended := release()
 	var lost *lostError
 	if errors.As(err, &lost) {
-		if ended {
-			lost.cause = context.Cause(ctx)
-		}
-		lost.sent = whole
-		return 0, lost.classify(cl)
+		lost.sent = whole // an upload that is not whole is not applied
 	}
-	if err != nil {
+	if err = settle(cl, err, release()); err != nil {
 		return 0, err
 	}
 	return optionalVersion(cl)

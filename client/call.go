@@ -40,6 +40,7 @@ type call struct {
 	frames   []frame
 	overflow bool // the reply is past ReplyLenMax
 
+	kept   int64 // bytes of memory that the reply takes; the reader's
 	state  atomic.Int32
 	done   chan error // capacity 1: how it ended
 	offset uint64     // where it begins among the bytes of its connection
@@ -69,7 +70,7 @@ func newWrite(verb string) *call {
 }
 
 func (cl *call) clearReply() {
-	cl.in, cl.frames, cl.overflow = cl.in[:0], cl.frames[:0], false
+	cl.in, cl.frames, cl.overflow, cl.kept = cl.in[:0], cl.frames[:0], false, 0
 	cl.state.Store(callWaiting)
 }
 

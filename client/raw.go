@@ -39,28 +39,40 @@ func (rc *rawConn) spoil(err error) {
 	rc.close()
 }
 
-// guard makes reads and writes fail when ctx ends. The returned function must be called when they are done; it says
-// whether ctx ended meanwhile, in which case the connection is spoilt.
-func (rc *rawConn) guard(ctx context.Context) (release func() bool) {
+// guard makes reads and writes fail when ctx ends. The returned function must be called when they are done; it returns why
+// ctx ended when it did meanwhile, and then the connection is spoilt.
+func (rc *rawConn) guard(ctx context.Context) (release func() error) {
 	if ctx.Done() == nil {
-		return func() bool { return false }
+		return func() error { return nil }
 	}
 	stop := context.AfterFunc(ctx, func() { _ = rc.nc.SetDeadline(time.Unix(1, 0)) }) // a closed connection fails anyhow
-	return func() bool {
+	return func() error {
 		if stop() {
-			return false
+			return nil
 		}
 		rc.spoil(context.Cause(ctx))
-		return true
+		return context.Cause(ctx)
 	}
+}
+
+// settle makes of the error of an exchange what the caller is told; ended is what guard's function returned.
+func settle(cl *call, err, ended error) error {
+	var lost *lostError
+	if !errors.As(err, &lost) {
+		return err
+	}
+	if ended != nil {
+		lost.cause = ended
+	}
+	return lost.classify(cl)
 }
 
 // greet is the handshake and the identity.
 func (rc *rawConn) greet(ctx context.Context, clientID string, who *identity) (err error) {
 	release := rc.guard(ctx)
 	defer func() {
-		if release() && err != nil {
-			err = errors.Join(context.Cause(ctx), err)
+		if ended := release(); ended != nil && err != nil {
+			err = errors.Join(ended, err)
 		}
 	}()
 	if rc.server, err = wire.Handshake(rc.nc, rc.r, clientID); err != nil {
@@ -100,15 +112,7 @@ func (rc *rawConn) roundTrip(ctx context.Context, cl *call) error {
 	}
 	release := rc.guard(ctx)
 	err := rc.transact(cl)
-	ended := release()
-	var lost *lostError
-	if errors.As(err, &lost) {
-		if ended {
-			lost.cause = context.Cause(ctx)
-		}
-		return lost.classify(cl)
-	}
-	return err
+	return settle(cl, err, release())
 }
 
 // transact sends a command and reads its reply to the end. Errors of the connection are *lostError.

@@ -4,7 +4,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"io"
 	"iter"
 
@@ -55,15 +54,7 @@ func (c *Client) Scan(ctx context.Context, prefix string, o ScanOptions) iter.Se
 		defer c.giveBack(rc)
 		release := rc.guard(ctx)
 		err = rc.streamPage(cl, p)
-		ended := release()
-		var lost *lostError
-		if errors.As(err, &lost) {
-			if ended {
-				lost.cause = context.Cause(ctx)
-			}
-			return lost.classify(cl)
-		}
-		return err
+		return settle(cl, err, release())
 	})
 }
 

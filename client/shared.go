@@ -31,6 +31,7 @@ type sharedConn struct {
 	wake    chan struct{}          // capacity 1: pending is not empty
 	dead    chan struct{}          // closed when the connection is given up
 	retired atomic.Bool            // closes when the last call has ended
+	held    int64                  // bytes of replies that are not complete; the reader's
 
 	mu        sync.Mutex
 	failed    error  // set once; no call is added after
@@ -176,8 +177,9 @@ func (s *sharedConn) readFrame() error {
 		if cl.state.Load() == callAbandoned {
 			return nil
 		}
-		return cl.add(f, s.rc.r)
+		return s.keep(cl, f)
 	}
+	s.held -= cl.kept
 	s.calls[slot].Store(nil)
 	if cl.state.CompareAndSwap(callWaiting, callAnswered) {
 		cl.done <- cl.finish(f)
@@ -185,6 +187,20 @@ func (s *sharedConn) readFrame() error {
 	s.slots <- uint16(slot)
 	if s.retired.Load() {
 		s.closeIfIdle()
+	}
+	return nil
+}
+
+// keep adds a frame to a reply, within what all replies under way may take.
+func (s *sharedConn) keep(cl *call, f wire.Frame) error {
+	if err := cl.add(f, s.rc.r); err != nil {
+		return err
+	}
+	now := int64(len(cl.in)) + int64(len(cl.frames))*frameCost
+	s.held += now - cl.kept
+	cl.kept = now
+	if s.held > heldMax {
+		return fmt.Errorf("%w: replies under way exceed limit %d", wire.ErrProtocol, int64(heldMax))
 	}
 	return nil
 }

@@ -378,3 +378,78 @@ func TestParseEndpoint(t *testing.T) {
 		}
 	}
 }
+
+// A context that ends while something streams ends the streaming, with its own error, and no connection is left in use.
+func TestCancelledStreams(t *testing.T) {
+	n := &fakenode.Node{}
+	n.Hook = func(c *fakenode.Conn, _, line string) (bool, error) {
+		switch {
+		case strings.HasPrefix(line, "KEY BLOB GET"):
+			c.Raw("BLOB 100\r\nabc")
+		case strings.HasPrefix(line, "SCAN"):
+			c.Raw("KEYS:2\r\nt.a\r\n")
+		case strings.HasPrefix(line, "KEY BLOB SET"), strings.HasPrefix(line, "COUNT"):
+		default:
+			return false, nil
+		}
+		return true, nil
+	}
+	c := dialNode(t, startNode(t, n), func(o *Options) { o.ExclusiveMax = 1 })
+	for what, run := range map[string]func(ctx context.Context, cancel func()) error{
+		"blob": func(ctx context.Context, cancel func()) error {
+			b, err := c.GetBlob(ctx, "t.a")
+			if err != nil {
+				return err
+			}
+			if _, err := io.CopyN(io.Discard, b, 3); err != nil {
+				return err
+			}
+			cancel()
+			_, err = io.Copy(io.Discard, b)
+			return err
+		},
+		"scan": func(ctx context.Context, cancel func()) (err error) {
+			for _, err = range c.Scan(ctx, "t", ScanOptions{}) {
+				cancel()
+			}
+			return err
+		},
+		"upload": func(ctx context.Context, cancel func()) error {
+			_, err := c.PutBlob(ctx, "t.a", io.MultiReader(strings.NewReader("abc"), readerFunc(cancel)), 100<<20)
+			return err
+		},
+		"session": func(ctx context.Context, cancel func()) error {
+			s, err := c.Session(t.Context())
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			cancel()
+			_, err = s.Count(ctx, "t")
+			return err
+		},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := run(ctx, cancel)
+		cancel()
+		if !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnknown) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if len(c.exclusive) > 1 {
+			t.Errorf("%s: %d connections in use", what, len(c.exclusive))
+		}
+	}
+	n.SetHook(nil)
+	if _, err := c.PutBlob(t.Context(), "t.a", strings.NewReader("abc"), 3); err != nil {
+		t.Error(err)
+	}
+}
+
+// readerFunc calls itself and gives zeros.
+type readerFunc func()
+
+func (f readerFunc) Read(p []byte) (int, error) {
+	f()
+	clear(p)
+	return len(p), nil
+}

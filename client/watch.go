@@ -121,8 +121,8 @@ func (w *watch) run(ctx context.Context) error {
 	}
 	defer w.client.giveBack(rc)
 	release := rc.guard(ctx)
-	defer release()
-	defer rc.spoil(ErrClosed) // a watch ends with its connection
+	defer func() { _ = release() }() // the connection is spoilt in any case
+	defer rc.spoil(ErrClosed)        // a watch ends with its connection
 	rc.r = wire.NewReader(rc.nc, true)
 	if err := rc.send(cl); err != nil {
 		return err
