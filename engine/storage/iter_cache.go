@@ -16,6 +16,9 @@ import (
 // commits counted in g; a read that finds gen still at g has begun before any later one ended, and misses nothing that it
 // must see. Each commit empties the cache, and so does a tick once a second, because an idle iterator keeps memtables and
 // tables alive that have been flushed or compacted away.
+//
+// A snapshot has none (nil): it may be open for as long as a client leaves its transaction idle, each would keep the memtables of
+// its own time in memory, and no tick comes by there.
 type iterCache struct {
 	gen   atomic.Uint64
 	slots [4]atomic.Pointer[cachedIter]
@@ -29,6 +32,10 @@ type cachedIter struct {
 
 // take gives an iterator over src as it is now.
 func (c *iterCache) take(src pebble.Reader) (*cachedIter, error) {
+	if c == nil {
+		it, err := src.NewIter(&pointOptions)
+		return &cachedIter{Iterator: it}, err
+	}
 	gen := c.gen.Load()
 	for i := range c.slots {
 		if c.slots[i].Load() == nil {
@@ -52,7 +59,7 @@ func (c *iterCache) take(src pebble.Reader) (*cachedIter, error) {
 
 // give takes an iterator back. It must not be used afterwards.
 func (c *iterCache) give(it *cachedIter) error {
-	if it.Error() == nil && it.gen == c.gen.Load() {
+	if c != nil && it.Error() == nil && it.gen == c.gen.Load() {
 		for i := range c.slots {
 			if c.slots[i].CompareAndSwap(nil, it) {
 				if it.gen == c.gen.Load() {

@@ -55,7 +55,7 @@ var (
 type reader struct {
 	s     *Store
 	src   pebble.Reader
-	cache *iterCache
+	cache *iterCache // nil in a snapshot
 }
 
 // Snapshot is a fixed state of the store. It must be closed; while it is open nothing that it sees is freed.
@@ -71,7 +71,7 @@ func (s *Store) NewSnapshot() *Snapshot {
 		return &Snapshot{reader: reader{s: s}}
 	}
 	snap := s.db.NewSnapshot()
-	return &Snapshot{reader: reader{s: s, src: snap, cache: new(iterCache)}, snap: snap}
+	return &Snapshot{reader: reader{s: s, src: snap}, snap: snap}
 }
 
 // Close gives the snapshot back.
@@ -79,7 +79,7 @@ func (s *Snapshot) Close() error {
 	var err error
 	s.once.Do(func() {
 		if s.snap != nil {
-			err = errors.Join(s.cache.empty(), s.snap.Close())
+			err = s.snap.Close()
 			s.s.gate.leave()
 		}
 	})
