@@ -32,9 +32,6 @@ type collector struct {
 func (s *Store) CollectBefore(ctx context.Context, floor Timestamp, budget int) (stats CollectStats, more bool, err error) {
 	s.collect.mu.Lock()
 	defer s.collect.mu.Unlock()
-	if err := s.retryOrphans(); err != nil {
-		return stats, true, err
-	}
 	if err := s.raise(&s.swept, nodeSweptTo, floor, false); err != nil {
 		return stats, true, err
 	}
@@ -42,6 +39,9 @@ func (s *Store) CollectBefore(ctx context.Context, floor Timestamp, budget int) 
 		return stats, true, err
 	}
 	defer s.gate.leave()
+	if err := s.orphans.retry(s.dropOrphan); err != nil {
+		return stats, true, err
+	}
 	lower := s.collect.cursor
 	if lower == nil {
 		lower = []byte{kindChange, 0}

@@ -131,11 +131,11 @@ func makeDir(fs vfs.FS, dir string) error {
 	for d := dir; ; d = fs.PathDir(d) {
 		made = append(made, d)
 		_, err := fs.Stat(d)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return dirError(dir, err)
+		}
 		if err == nil || fs.PathDir(d) == d {
 			break
-		}
-		if !errors.Is(err, os.ErrNotExist) {
-			return dirError(dir, err)
 		}
 	}
 	for i := len(made) - 2; i >= 0; i-- {

@@ -37,7 +37,7 @@ type Store struct {
 	ceiling   durableTime
 	swept     durableTime
 	collect   collector
-	orphans   orphanList
+	orphans   orphans
 	flushedAt atomic.Int64 // by Sample, on the clock of health
 	closing   sync.Once
 	closeErr  error

@@ -385,6 +385,75 @@ func TestOrphansOfLargeValuesAreSwept(t *testing.T) {
 	}
 }
 
+// TestRefusedLargeValueIsCommittedAgain: the chunks of a refused batch are removed later, but not when the batch has been
+// committed in the end.
+func TestRefusedLargeValueIsCommittedAgain(t *testing.T) {
+	mem := vfs.NewMem()
+	roomy, full := vfs.DiskUsage{AvailBytes: 1 << 30, TotalBytes: 2 << 30}, vfs.DiskUsage{AvailBytes: 1 << 20, TotalBytes: 2 << 30}
+	mem.TestingSetDiskUsage(roomy)
+	o := memOptions(mem)
+	o.MinFreeBytes = 100 << 20
+	s := mustOpen(t, o)
+	defer mustClose(t, s)
+	value := bytes.Repeat([]byte("x"), 20*ChunkLen)
+	count := func() (chunks int) {
+		err := s.each([]byte{kindChunk, 0}, []byte{kindPending + 1, 0}, func(k, _ []byte) error {
+			if k[0] != kindChange {
+				chunks++
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return chunks
+	}
+	look := func(u vfs.DiskUsage) {
+		mem.TestingSetDiskUsage(u)
+		s.space.checkedAt.Store(-int64(time.Hour))
+	}
+	for round, again := range []bool{true, false} {
+		b := s.NewBatch()
+		at := Timestamp(10 + round)
+		b.PutVersion("g", []byte(".a"), at, 0, Version{Value: value})
+		// The disk fills between the first chunks and the rest.
+		look(full)
+		if err := s.writeChunks(&largeValue{"g", at, 0, value[:ChunkLen]}); !errors.Is(err, ErrDiskFull) {
+			t.Fatal(err)
+		}
+		look(roomy)
+		if err := s.writeChunks(&largeValue{"g", at, 0, value[:2*ChunkLen]}); err != nil {
+			t.Fatal(err)
+		}
+		look(full)
+		s.dropChunks(b.large)
+		if len(s.orphans.list) != 1 {
+			t.Fatal(s.orphans.list)
+		}
+		before := count()
+		look(roomy)
+		if again {
+			if err := b.Commit(true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.Close()
+		if _, _, err := s.CollectBefore(t.Context(), 1, 10); err != nil {
+			t.Fatal(err)
+		}
+		if after := count(); after != 20 {
+			t.Fatalf("round %d: %d chunks and pending records, were %d", round, after, before)
+		}
+	}
+	v, ok, err := s.GetAt("g", []byte(".a"), newest)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	if got, err := v.Bytes(); err != nil || !bytes.Equal(got, value) || v.Close() != nil {
+		t.Fatal(len(got), err)
+	}
+}
+
 func TestNearlyFullDiskRefusesAndRecovers(t *testing.T) {
 	mem := vfs.NewMem()
 	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30, TotalBytes: 2 << 30})
