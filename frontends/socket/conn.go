@@ -399,8 +399,7 @@ func (c *conn) finish(err error) {
 	fatal, isFatal := errors.AsType[*fatalError](err)
 	why := c.ending.Load()
 	switch {
-	case isFatal:
-	case errors.Is(err, errQuit), errors.Is(err, io.EOF):
+	case isFatal, errors.Is(err, errTold), errors.Is(err, errQuit), errors.Is(err, io.EOF):
 	case errors.Is(err, os.ErrDeadlineExceeded) && why == endHandshake:
 		fatal = errHandshake
 	case errors.Is(err, os.ErrDeadlineExceeded) && why == endSlowFrame:
@@ -429,7 +428,7 @@ func (c *conn) finish(err error) {
 		c.out.end(appendOK(b, c.req.tag))
 	}
 	c.out.flush()
-	if fatal != nil || why == endFatal {
+	if fatal != nil || errors.Is(err, errTold) || why == endFatal {
 		c.linger()
 	}
 	if c.sess != nil {

@@ -27,6 +27,8 @@ type fake struct {
 	open    int // sessions
 	// hook, when set, runs at the begin of Get, Put and Scan.
 	hook func(ctx context.Context, op string, key []byte) error
+	// forgetful scans give a row less the second time.
+	forgetful bool
 }
 
 type fakeRow struct {
@@ -235,6 +237,8 @@ type fakeScan struct {
 	keys []string
 	rows map[string]fakeRow
 	at   int
+
+	forgetful bool
 }
 
 func (s *fakeSession) keys(prefix []byte) ([]string, error) {
@@ -273,14 +277,21 @@ func (s *fakeSession) Scan(ctx context.Context, r engine.ScanRequest) (scan, err
 	if r.Limit > 0 {
 		keys = keys[:min(r.Limit, len(keys))]
 	}
-	return &fakeScan{ctx: ctx, keys: keys, rows: maps.Clone(s.state()), at: -1}, nil
+	return &fakeScan{ctx: ctx, keys: keys, rows: maps.Clone(s.state()), at: -1, forgetful: s.f.forgetful}, nil
 }
 
-func (s *fakeScan) Next() bool    { s.at++; return s.at < len(s.keys) && s.ctx.Err() == nil }
-func (s *fakeScan) Key() []byte   { return []byte(s.keys[s.at]) }
-func (s *fakeScan) Rewind() error { s.at = -1; return nil }
-func (s *fakeScan) Err() error    { return s.ctx.Err() }
-func (s *fakeScan) Close() error  { return nil }
+func (s *fakeScan) Next() bool   { s.at++; return s.at < len(s.keys) && s.ctx.Err() == nil }
+func (s *fakeScan) Key() []byte  { return []byte(s.keys[s.at]) }
+func (s *fakeScan) Err() error   { return s.ctx.Err() }
+func (s *fakeScan) Close() error { return nil }
+
+func (s *fakeScan) Rewind() error {
+	s.at = -1
+	if s.forgetful {
+		s.keys = s.keys[1:]
+	}
+	return nil
+}
 
 func (s *fakeScan) Item() item {
 	row := s.rows[s.keys[s.at]]

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// usages are the lines of HELP, in its order. A line never begins as one that ends an answer.
+// usages are the lines of HELP, in its order. None begins as a line that ends an answer, or as a request id.
 var usages = []string{
 	getUsage,
 	putUsage,
@@ -64,7 +64,6 @@ func isTopic(usage, wanted string) bool {
 	if wanted == "" {
 		return true
 	}
-	usage = strings.TrimPrefix(usage, "[ID:<id>] ")
 	if strings.HasPrefix(usage+" ", wanted+" ") {
 		return true
 	}

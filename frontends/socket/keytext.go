@@ -9,7 +9,8 @@ import (
 
 // A key that is not printable cannot stand in a line as it is: it could end the line and forge the next. Such keys come
 // from other frontends, and are written `."..."`, with \" \\ and \xNN inside. No plain key begins with a dot, since a
-// table's name is not empty, so the form cannot be taken for a key, nor a key for the form.
+// table's name is not empty, so the form cannot be taken for a key, nor a key for the form. A key that begins as a request
+// id does is shown in the form, too, and taken in both.
 var (
 	quoteOpen  = []byte(`."`)
 	quoteClose = byte('"')
@@ -19,7 +20,7 @@ const hexDigits = "0123456789abcdef"
 
 // appendKey shows a key as one word.
 func appendKey(b, key []byte) []byte {
-	if len(key) > 0 && key[0] != '.' && isPrintable(key) {
+	if len(key) > 0 && key[0] != '.' && !bytes.HasPrefix(key, idOpen) && isPrintable(key) {
 		return append(b, key...)
 	}
 	b = append(b, quoteOpen...)

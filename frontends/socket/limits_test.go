@@ -362,6 +362,26 @@ func TestScanSizes(t *testing.T) {
 	}
 }
 
+// An answer that broke off after its count was sent ends the connection, and the client is told once.
+func TestScanBreaksOff(t *testing.T) {
+	f := newFake()
+	f.forgetful = true
+	for i := range 30_000 {
+		f.rows[fmt.Sprintf("s.%060d", i)] = fakeRow{version: 1}
+	}
+	s := start(t, f, Options{})
+	for _, tag := range []string{"", "[ID:7] "} {
+		c := dial(t, s)
+		c.send(tag + "SCAN s\r\n")
+		c.want(tag + "KEYS:30000")
+		for range 29_999 {
+			c.wantPrefix(tag + "s.")
+		}
+		c.want(tag + "ERROR FATAL corrupt: scan gave 29999 keys after it had counted 30000")
+		c.wantClosed()
+	}
+}
+
 // A hundred thousand pipelined commands are answered in order, though the client reads only when all are sent.
 func TestPipelining(t *testing.T) {
 	s := start(t, newFake(), Options{})

@@ -301,7 +301,7 @@ func parseSample(w *cursor, c *command) (err error) {
 	return nil
 }
 
-const watchUsage = "[ID:<id>] WATCH <table[.prefix]> [FROM <version>]"
+const watchUsage = "WATCH <table[.prefix]> [FROM <version>], with a request id"
 
 func parseWatch(w *cursor, c *command) (err error) {
 	c.verb = verbWatch

@@ -30,7 +30,10 @@ type request struct {
 // errBinary is the answer of KEY GET to a value that does not fit in a line.
 var errBinary = engine.Errorf(engine.ClassInvalid, "value is binary, use KEY BLOB GET")
 
-// run runs the command and answers it. The error is a fatalError that must end the connection, or nil.
+// errTold ends a connection whose client was told why already.
+var errTold = errors.New("the client was told")
+
+// run runs the command and answers it. The error is nil, or errTold: then the connection must end.
 func (q *request) run() error {
 	err := q.execute()
 	return q.finish(err)
@@ -45,8 +48,8 @@ func (q *request) finish(err error) error {
 	q.c.m.command(q.cmd.verb, time.Since(q.began), err)
 	b := q.c.out.begin()
 	q.end(appendError(b, q.tag, err))
-	if fatal, ok := errors.AsType[*fatalError](err); ok {
-		return fatal
+	if _, fatal := errors.AsType[*fatalError](err); fatal {
+		return errTold
 	}
 	return nil
 }

@@ -196,13 +196,16 @@ func (s *Server) admit(ctx context.Context, nc net.Conn) *conn {
 	c.out.init(nc, &s.bufs, s.m, c.abort)
 	c.rd.init(nc, &s.bufs, &s.budget, s.m, c.beforeWait)
 	s.mu.Lock()
-	full := len(s.conns) >= s.opts.ConnectionsMax
-	stopped := s.stopped
+	full, stopped := len(s.conns) >= s.opts.ConnectionsMax, s.stopped
 	if !full && !stopped {
 		s.conns[c] = struct{}{}
 	}
 	s.mu.Unlock()
-	if full || stopped {
+	if stopped {
+		c.abort() // never greeted
+		return nil
+	}
+	if full {
 		s.m.refused.Inc()
 		c.refuse()
 		return nil
