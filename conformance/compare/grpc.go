@@ -11,8 +11,8 @@ import (
 )
 
 // grpcConn makes unary gRPC calls of one method over HTTP/2, one after the other, and knows no more of either than that
-// needs (RFC 9113, RFC 7541 and gRPC's PROTOCOL-HTTP2). A full client would spend several times the CPU on each call and,
-// on a machine that client and server share, take it from the server that is measured.
+// needs (RFC 9113, RFC 7541 and gRPC's PROTOCOL-HTTP2). google.golang.org/grpc spends about three times the CPU on
+// a call (docs/performance.md) and, on a machine that client and server share, takes it from the server that is measured.
 //
 // Frames are 9 bytes (length:be24 type flags stream:be32) and a payload. The headers of the first call enter the peer's
 // table; later calls name them by one byte each, as other clients do.
