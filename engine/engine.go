@@ -33,6 +33,7 @@ type Engine struct {
 	background sync.WaitGroup
 	stop       context.CancelFunc // ends the background goroutines
 	done       chan struct{}
+	closing    chan struct{} // closed when Close begins
 	failOnce   sync.Once
 	closeOnce  sync.Once
 	closeErr   error
@@ -74,7 +75,7 @@ func start(ctx context.Context, o Options, store *storage.Store) (*Engine, error
 	e := &Engine{
 		opts: o, store: store, clock: clock, quorums: quorums, hub: newHub(),
 		secrets: make(chan struct{}, secretChecksMax), started: o.Now(),
-		stop: stop, done: make(chan struct{}),
+		stop: stop, done: make(chan struct{}), closing: make(chan struct{}),
 	}
 	e.replicator, err = replication.New(replication.Options{
 		Store: store, Clock: e.clock, Self: consensus.NodeID(id.NodeID), Quorums: quorums, Cfg: 1,
@@ -101,6 +102,7 @@ func start(ctx context.Context, o Options, store *storage.Store) (*Engine, error
 // Close finishes what is under way, stops the node's goroutines and closes the directory.
 func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
+		close(e.closing)
 		e.stop()
 		e.background.Wait()
 		e.metrics.unregister()

@@ -13,7 +13,6 @@ import (
 // Every write gets the next number. A key's writes form a chain, newest first, so that a reader may be held at an earlier number (a
 // statement must not see its own writes) and a rollback only pops. The log holds the keys in the order of their writes.
 type overlay struct {
-	group  string
 	keys   []string // sorted; those with at least one write in the chain
 	newest map[string]*pending
 	log    []string

@@ -155,7 +155,7 @@ func (s *Session) PutLater(ctx context.Context, r PutRequest) (Write, error) {
 	if err != nil {
 		return Write{}, err
 	}
-	m, err := putMutation(k, r)
+	m, err := s.e.putMutation(k, r)
 	if err != nil {
 		return Write{}, err
 	}
@@ -240,7 +240,7 @@ func (e *Engine) mutate(ctx context.Context, principal string, k key.Key, m comm
 }
 
 // putMutation checks a request's values and makes its mutation.
-func putMutation(k key.Key, r PutRequest) (command.Mutation, error) {
+func (e *Engine) putMutation(k key.Key, r PutRequest) (command.Mutation, error) {
 	m := command.Mutation{Kind: command.Put, Rest: k.Rest(), Value: r.Value, TTL: r.TTL, WormTTL: r.WormTTL}
 	switch {
 	case len(r.Value) > ValueLenMax:
@@ -253,7 +253,7 @@ func putMutation(k key.Key, r PutRequest) (command.Mutation, error) {
 		return m, Errorf(ClassInvalid, "WORM TTL and WORM EXPIRES exclude each other")
 	}
 	if !r.WormUntil.IsZero() {
-		if r.WormUntil.Before(time.Unix(0, 1)) || time.Until(r.WormUntil) > TTLMax {
+		if r.WormUntil.Before(time.Unix(0, 1)) || r.WormUntil.Sub(e.opts.Now()) > TTLMax {
 			return m, Errorf(ClassInvalid, "write-once end %s is outside of 1970 to %s from now", r.WormUntil.UTC().Format(time.RFC3339), TTLMax)
 		}
 		m.WormUntil = uint64(r.WormUntil.UnixNano())

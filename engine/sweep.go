@@ -56,16 +56,21 @@ func (e *Engine) expire(ctx context.Context) error {
 		}
 		byGroup[k.Group] = append(byGroup[k.Group], k)
 	}
+	var errs []error // a group that fails does not keep the others from expiring
 	for _, group := range order {
 		for keys := byGroup[group]; len(keys) > 0; {
 			n := min(len(keys), expireBatchMax)
 			if err := e.expireKeys(ctx, group, keys[:n]); err != nil {
-				return err
+				errs = append(errs, err)
+				break
 			}
 			keys = keys[n:]
 		}
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // expireKeys expires keys of one group. The versions were the newest of their keys when they were listed; that they still are is

@@ -73,7 +73,7 @@ func (t *Txn) Put(r PutRequest) error {
 	if r.Principal != "" && r.Principal != t.principal {
 		return Errorf(ClassInvalid, "the principal cannot change inside a transaction")
 	}
-	m, err := putMutation(k, r)
+	m, err := t.e.putMutation(k, r)
 	if err != nil {
 		return err
 	}

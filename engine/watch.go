@@ -136,6 +136,8 @@ func (w *Watch) await(ctx context.Context) error {
 			return w.e.readError(ctx.Err())
 		case <-w.e.done:
 			return w.e.Ready()
+		case <-w.e.closing:
+			return Errorf(ClassUnavailable, "the node is stopping")
 		}
 	}
 }

@@ -143,7 +143,9 @@ func (s *scanReply) resend() error {
 	s.b = chunk.b[:0]
 	sent := uint64(0)
 	for s.sc.Next() {
-		sent++
+		if sent++; sent > s.n {
+			break // grants were widened meanwhile: the row was not counted, and the answer ends in failure
+		}
 		var it item
 		var err error
 		if s.q.cmd.values {
