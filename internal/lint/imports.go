@@ -131,7 +131,6 @@ var layers = []layer{
 		internal:     []string{"client/...", "conformance"},
 		testInternal: []string{"engine", "engine/storage", "frontends", "frontends/socket"},
 		third: []third{
-			{path: "github.com/reeflective/readline", why: "the prompt: editing, history, completion"},
 			{path: "github.com/schollz/progressbar/v3", why: "progress of long work"},
 			{path: "github.com/HdrHistogram/hdrhistogram-go", why: "latency percentiles of the load generator"},
 			{path: "golang.org/x/term", why: "whether output is a terminal"},
