@@ -212,7 +212,7 @@ func TestRun(t *testing.T) {
 // TestBinary judges the real binary, run from a Caddyfile.
 func TestBinary(t *testing.T) {
 	own(t)
-	p := startProcess(t, filepath.Join(t.TempDir(), "data"), filepath.Join(socketDir(t), "s"))
+	p := startProcess(t, filepath.Join(t.TempDir(), "data"), filepath.Join(socketDir(t), "s"), freePort(t))
 	judge(t, Options{Address: p.socket, Fresh: true}, "transcripts|hostile/(handshake|blobs)|connections/(tagged answers|a claimed|a storm)|history/single")
 	if t.Failed() {
 		t.Logf("log of the node:\n%s", p.log.tail())

@@ -370,7 +370,7 @@ func TestKill(t *testing.T) {
 	own(t)
 	rng := crashSeed(t)
 	dir, path := filepath.Join(t.TempDir(), "data"), filepath.Join(socketDir(t), "s")
-	p := startProcess(t, dir, path)
+	p := startProcess(t, dir, path, 0)
 	var past []settled
 	for round := range crashRounds() {
 		e := crashEnv(t, path)
@@ -378,7 +378,7 @@ func TestKill(t *testing.T) {
 		if err := l.run(t.Context(), func() { p.kill(t) }); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
-		p = startProcess(t, dir, path)
+		p = startProcess(t, dir, path, 0)
 		past = crashRound(t, e, l, round, past)
 	}
 	addRounds("SIGKILL", crashRounds())
@@ -390,7 +390,7 @@ func TestStop(t *testing.T) {
 	own(t)
 	rng := crashSeed(t)
 	dir, path := filepath.Join(t.TempDir(), "data"), filepath.Join(socketDir(t), "s")
-	p := startProcess(t, dir, path)
+	p := startProcess(t, dir, path, 0)
 	e := crashEnv(t, path)
 	l := newCrashLoad(t, e, rng)
 	if err := l.run(t.Context(), func() { p.stop(t) }); err != nil {
@@ -402,7 +402,7 @@ func TestStop(t *testing.T) {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a node that stopped leaves its socket: %v", err)
 	}
-	startProcess(t, dir, path)
+	startProcess(t, dir, path, 0)
 	crashRound(t, e, l, 0, nil)
 	addRounds("SIGTERM", 1)
 }

@@ -135,9 +135,10 @@ type process struct {
 	done   chan struct{}
 }
 
-// startProcess runs the binary on a data directory until it answers on its socket. Requires: nothing else runs there; what
-// a killed one left at the socket's path may be there.
-func startProcess(t *testing.T, dir, socketPath string) *process {
+// startProcess runs the binary on a data directory until it answers on its socket: as a site with TLS on a port of the
+// loopback, or as a node without HTTP when the port is 0. Requires: nothing else runs there; what a killed one left at the
+// socket's path may be there.
+func startProcess(t *testing.T, dir, socketPath string, port int) *process {
 	t.Helper()
 	bin, err := build()
 	if err != nil {
@@ -145,24 +146,19 @@ func startProcess(t *testing.T, dir, socketPath string) *process {
 	}
 	p := &process{socket: socketPath, log: &lockedBuffer{}, done: make(chan struct{})}
 	config := filepath.Join(t.TempDir(), "Caddyfile")
-	text := fmt.Sprintf(`{
-	admin off
-	auto_https disable_redirects
-	skip_install_trust
+	block := fmt.Sprintf(`atlas {
+	advertise localhost:4444
+	region local
+	credentials mySecret
+	db_path %s
+	socket %s
 }
-
-https://localhost:%d {
-	bind 127.0.0.1
-	atlas {
-		advertise localhost:4444
-		region local
-		credentials mySecret
-		db_path %s
-		socket %s
+`, dir, p.socket)
+	text := "{\nadmin off\nauto_https disable_redirects\nskip_install_trust\n}\n" +
+		fmt.Sprintf("https://localhost:%d {\nbind 127.0.0.1\n%stls internal\n}\n", port, block)
+	if port == 0 {
+		text = "{\nadmin off\n" + block + "}\n"
 	}
-	tls internal
-}
-`, freePort(t), dir, p.socket)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -217,7 +218,10 @@ func (o *options) do(ctx context.Context, args []string) (rep *report, err error
 		rep.Setting.Plan += fmt.Sprintf("; %s keys, uniform; one request a connection outstanding", grouped(float64(o.keys)))
 	}
 	o.choosePeers(ctx, rep)
-	if env.atlas = o.atlas; env.atlas == "" && (o.mode == "scale" || slices.Contains(o.speed.peers, atlasName)) {
+	if env.atlas, err = filepath.Abs(o.atlas); err != nil { // servers run in directories of their own
+		return nil, err
+	}
+	if o.atlas == "" && (o.mode == "scale" || slices.Contains(o.speed.peers, atlasName)) {
 		if env.atlas, err = buildAtlas(ctx, env.dir); err != nil {
 			return nil, err
 		}
