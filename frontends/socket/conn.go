@@ -418,6 +418,9 @@ func (c *conn) finish(err error) {
 		w.cancel()
 	}
 	c.jobs.Wait()
+	if why == endHandshake || why == endSlowFrame || why == endIdle {
+		c.m.cuts.Inc()
+	}
 	if fatal != nil {
 		c.m.fatal.Inc()
 		b := c.out.begin()

@@ -386,3 +386,38 @@ func TestServeContext(t *testing.T) {
 		}
 	})
 }
+
+// A watcher that never reads is cut after the write timeout; who writes what it watches notices nothing.
+func TestWatcherNeverReads(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, f *fake, s *Server, dial func() *client) {
+		watcher, writer := dial(), dial()
+		watcher.greet()
+		writer.greet()
+		watcher.send("[ID:w] WATCH a\r\n")
+		begin := time.Now()
+		for i := range 20_000 {
+			if got := writer.do("KEY PUT a.b x"); got != "OK\n" {
+				t.Fatalf("write %d: %q", i, got)
+			}
+		}
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("the writer waited %v", took)
+		}
+		for _, c := range s.snapshot(nil) {
+			c.out.mu.Lock()
+			if c.out.fill > pendingMax+bufferSize {
+				t.Errorf("%d bytes of events wait", c.out.fill)
+			}
+			c.out.mu.Unlock()
+		}
+		for len(s.snapshot(nil)) == 2 {
+			time.Sleep(time.Second) // sleep: polling on the test's own clock
+		}
+		if took := time.Since(begin); took < time.Minute || took > time.Minute+3*time.Second {
+			t.Errorf("cut after %v", took)
+		}
+		if got := writer.do("KEY PUT a.b x"); got != "OK\n" {
+			t.Fatalf("got %q", got)
+		}
+	})
+}
