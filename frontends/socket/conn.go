@@ -142,10 +142,17 @@ func (c *conn) beforeWait() {
 	c.out.flush()
 }
 
-// idle notes that nothing runs, if somebody wants to know.
+// idle notes that the reading goroutine runs nothing, if somebody wants to know.
 func (c *conn) idle() {
 	if c.srv.opts.IdleTimeout > 0 {
 		c.active.Store(time.Now().UnixNano())
+	}
+}
+
+// idleAside notes that a command aside has ended: if the reading goroutine runs nothing, idling begins anew.
+func (c *conn) idleAside() {
+	if since := c.active.Load(); since != 0 {
+		c.active.CompareAndSwap(since, time.Now().UnixNano())
 	}
 }
 
@@ -397,7 +404,7 @@ func (c *conn) upload(id, rest []byte) error {
 // finish ends the connection: what runs gets to its end if the client can still be told, then all is closed.
 func (c *conn) finish(err error) {
 	fatal, isFatal := errors.AsType[*fatalError](err)
-	why := c.ending.Load()
+	why, lost := c.ending.Load(), false
 	switch {
 	case isFatal, errors.Is(err, errTold), errors.Is(err, errQuit), errors.Is(err, io.EOF):
 	case errors.Is(err, os.ErrDeadlineExceeded) && why == endHandshake:
@@ -408,11 +415,12 @@ func (c *conn) finish(err error) {
 		fatal = &fatalError{"unavailable: connection was idle for too long"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 	default:
-		c.cancel() // the connection is lost
+		lost = true
+		c.cancel()
 	}
 	c.settle()
 	for _, w := range c.watches {
-		if why != endDrain {
+		if why != endDrain && !lost {
 			w.asked.Store(true)
 		}
 		w.cancel()

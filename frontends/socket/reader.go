@@ -37,6 +37,8 @@ type frameReader struct {
 	mem        large // what buf takes of the budget: nothing for a pooled one
 	r, seen, w int
 
+	// inPayload: the bytes wanted next belong to a frame whose line is done.
+	inPayload bool
 	// Of the read in progress: where it reads to instead of buf, how much of the frame had arrived before, its outcome.
 	into []byte
 	have int64
@@ -120,6 +122,7 @@ func (f *frameReader) skipLine(limit int) error {
 // payload gives the next n bytes, in the buffer, where they are valid until the next call, or in memory that is the
 // caller's to free. After errNoMemory they have been skipped.
 func (f *frameReader) payload(n int) (p []byte, mem large, err error) {
+	f.inPayload = true
 	if n <= bufferSize {
 		for f.w-f.r < n {
 			if err := f.fill(bufferSize); err != nil {
@@ -198,6 +201,7 @@ func (f *frameReader) take(n int) {
 
 // skip throws n bytes away; got is what had arrived of the frame before.
 func (f *frameReader) skip(n, got int64) error {
+	f.inPayload = true
 	for n > 0 {
 		if f.r == f.w {
 			f.r, f.seen, f.w = 0, 0, 0
@@ -285,6 +289,7 @@ func (f *frameReader) release() {
 }
 
 func (f *frameReader) frameDone() {
+	f.inPayload = false
 	if f.since.Load() != 0 {
 		f.since.Store(0)
 	}
@@ -371,7 +376,7 @@ func (f *frameReader) space() []byte {
 // tell a slow client; between frames it gives the buffer back.
 func (f *frameReader) waits() {
 	switch {
-	case f.have > 0 || f.into != nil:
+	case f.have > 0 || f.inPayload:
 		f.got.Store(f.have)
 		if f.since.Load() == 0 {
 			f.since.Store(time.Now().UnixNano())

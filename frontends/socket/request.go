@@ -127,6 +127,7 @@ func (q *request) runTagged() {
 	}
 	q.mem.free()
 	c.srv.recycle(q)
+	c.idleAside()
 	<-c.slots
 	c.jobs.Done()
 }

@@ -142,6 +142,12 @@ func TestSlowFrame(t *testing.T) {
 			dripping(t, c.nc, strings.Repeat("x", 100), 10*time.Second)
 			c.wantAfter(start, 30*time.Second, 33*time.Second, "ERROR FATAL unavailable: command was not complete in time")
 		}
+		for _, begin := range []string{"KEY BLOB SET a.b 5\r\n", "KEY BLOB SET a.b 50000\r\n", "KEY BLOB SET a.b 5000000\r\n", "[ID:1] KEY BLOB SET a.b 5\r\n"} {
+			c := dial()
+			c.greet()
+			c.send(begin)
+			c.wantAfter(time.Now(), 30*time.Second, 32*time.Second, "ERROR FATAL unavailable: command was not complete in time")
+		}
 	})
 }
 
@@ -188,6 +194,8 @@ func TestIdleTimeout(t *testing.T) {
 		if took := time.Since(begin); took < 5*time.Minute || took > 5*time.Minute+time.Second {
 			t.Errorf("answers after %v", took)
 		}
+		begin = time.Now()
+		tagged.wantAfter(begin, time.Minute, time.Minute+2*time.Second, "ERROR FATAL unavailable: connection was idle for too long")
 		watching.send("UNWATCH 1\r\n")
 		watching.want("[ID:1] OK", "OK")
 	})
@@ -253,7 +261,7 @@ func TestSlowOnASocket(t *testing.T) {
 	c := dialRaw(t, s)
 	c.want(welcome, "ERROR FATAL invalid handshake")
 	c.wantClosed()
-	for _, begin := range []string{"KEY GE", "KEY BLOB SET a.b 5\r\nabc", "KEY BLOB SET a.b 50000\r\nabc", "KEY BLOB SET a 5\r\nabc"} {
+	for _, begin := range []string{"KEY GE", "KEY BLOB SET a.b 5\r\n", "KEY BLOB SET a.b 50000\r\n", "KEY BLOB SET a.b 5\r\nabc", "KEY BLOB SET a.b 50000\r\nabc", "KEY BLOB SET a 5\r\nabc"} {
 		c = dial(t, s)
 		c.send(begin)
 		if begin == "KEY BLOB SET a 5\r\nabc" {
