@@ -21,7 +21,6 @@ import (
 //	end TEXT      exactly these bytes, and the end
 //	end           the end, or a fatal error and the end
 //	silent        nothing, and the connection stays
-//	any           whole lines that no input has forged: up to an OK or an ERROR, and the connection stays or ends
 //
 // with `raw` before it when the input replaces the handshake, and `half` when our half of the connection is closed after
 // it. A row asserts that the answer comes; that it is one printable line with a stable word; that the connection goes on or
@@ -53,7 +52,7 @@ func parseHostile(src string) ([]hostileRow, error) {
 		answer, r.raw = cutWord(answer, "raw")
 		answer, r.half = cutWord(answer, "half")
 		r.kind, r.text, _ = strings.Cut(answer, " ")
-		if !slices.Contains([]string{"warn", "fatal", "is", "end", "silent", "any"}, r.kind) {
+		if !slices.Contains([]string{"warn", "fatal", "is", "end", "silent"}, r.kind) {
 			return nil, fmt.Errorf("line %d: %q is no answer", i+1, answer)
 		}
 		rows = append(rows, r)
@@ -168,7 +167,7 @@ func (h *hostile) answered(c *conn, r hostileRow) (ended bool, err error) {
 			return false, fmt.Errorf("got %.300q, want %q", line, want)
 		}
 		return r.kind == "fatal", checkErrorLine(line)
-	case "is", "end":
+	default: // is, end
 		if r.kind == "end" && r.text == "" {
 			line, err := c.line()
 			if err == nil && !strings.HasPrefix(line, "ERROR FATAL ") {
@@ -192,15 +191,6 @@ func (h *hostile) answered(c *conn, r hostileRow) (ended bool, err error) {
 		}
 		return r.kind == "end", nil
 	}
-	a, err := c.answer("")
-	if err != nil {
-		return false, err
-	}
-	if a.fail != "" {
-		kind := map[bool]string{false: "WARN", true: "FATAL"}[a.fatal]
-		err = checkErrorLine("ERROR " + kind + " " + a.fail)
-	}
-	return a.fatal, err
 }
 
 // checkErrorLine holds an error line against the protocol: a stable word, and nothing that a terminal or a reader of lines

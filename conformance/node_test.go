@@ -116,7 +116,7 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	built = dir
 	bin := filepath.Join(dir, "atlasdb")
-	cmd := exec.Command("go", "build", "-o", bin, "../caddy/cmd/atlasdb")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", bin, "../caddy/cmd/atlasdb") // as the Makefile builds it, from one cache
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the binary: %w\n%s", err, out)
