@@ -15,7 +15,7 @@ import (
 	"github.com/atlas-edge/atlas/engine"
 )
 
-// Each wrong secret makes its source wait longer, over all of its connections; past the limit it is refused unseen, and
+// G26: each wrong secret makes its source wait longer, over all of its connections; past the limit it is refused unseen, and
 // forgiven one by one. Another source notices nothing.
 func TestAuthDelays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -54,7 +54,7 @@ func (l *logged) String() string {
 	return l.b.String()
 }
 
-// TestHostileInput plays testdata/hostile.txt: for each row the exact answer or close, another client served, nothing
+// G22, G23, G25, G26: TestHostileInput plays testdata/hostile.txt: for each row the exact answer or close, another client served, nothing
 // changed, nothing left behind, and no secret or input in the log.
 func TestHostileInput(t *testing.T) {
 	raw, err := os.ReadFile("testdata/hostile.txt")

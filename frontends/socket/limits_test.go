@@ -36,7 +36,7 @@ func (c *client) repeat(b byte, n int) error {
 	return nil
 }
 
-// A line of exactly the limit is a command, one byte more ends the connection, for the client and nobody else.
+// G25, G26: a line of exactly the limit is a command, one byte more ends the connection, for the client and nobody else.
 func TestLineLimit(t *testing.T) {
 	s := start(t, newFake(), Options{})
 	other := dial(t, s)
@@ -89,7 +89,7 @@ func (c *client) discard(n int) {
 	}
 }
 
-// A payload of the limit is stored; one byte more is refused at once, and its bytes are consumed.
+// G9, G25: a payload of the limit is stored; one byte more is refused at once, and its bytes are consumed.
 func TestPayloadLimit(t *testing.T) {
 	s := start(t, newFake(), Options{})
 	c := dial(t, s)
@@ -113,7 +113,7 @@ func TestPayloadLimit(t *testing.T) {
 	}
 }
 
-// Memory follows the bytes received, not the length claimed; the budget bounds it over all connections, and what does not
+// G25: memory follows the bytes received, not the length claimed; the budget bounds it over all connections, and what does not
 // fit is refused with its bytes consumed.
 func TestFrameMemory(t *testing.T) {
 	s := start(t, newFake(), Options{MemoryMax: 4 << 20})
@@ -295,7 +295,7 @@ func TestWatchesMax(t *testing.T) {
 	}
 }
 
-// Answers of every size around the buffers' sizes come out whole, tagged and not, with and without values.
+// G9: answers of every size around the buffers' sizes come out whole, tagged and not, with and without values.
 func TestAnswerSizes(t *testing.T) {
 	s := start(t, newFake(), Options{})
 	c := dial(t, s)
@@ -410,7 +410,7 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-// Pipelined writes share syncs, and still take effect and are answered one after the other: among them refusals, reads that
+// G22: pipelined writes share syncs, and still take effect and are answered one after the other: among them refusals, reads that
 // must see all before them, and writes to other groups.
 func TestPipelinedWrites(t *testing.T) {
 	s := start(t, openEngine(t), Options{})
@@ -563,7 +563,7 @@ func TestAcceptBackoff(t *testing.T) {
 	}
 }
 
-// TCP clients are never trusted, whoever they say they are.
+// G15: TCP clients are never trusted, whoever they say they are.
 func TestTCPIsNotTrusted(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

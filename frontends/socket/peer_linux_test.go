@@ -31,7 +31,7 @@ func dialAs(t *testing.T, path string, uid int) net.Conn {
 	return nc
 }
 
-// Another user who may open the socket is known by his uid, and trusted with nothing. Needs root, to be another user.
+// G15: another user who may open the socket is known by his uid, and trusted with nothing. Needs root, to be another user.
 func TestOtherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")

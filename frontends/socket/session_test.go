@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The sessions of the protocol's document, byte for byte.
+// G24: the sessions of the protocol's document, byte for byte.
 func TestDocumentedSessions(t *testing.T) {
 	sessions := []string{
 		`> PRINCIPAL ASSUME alice

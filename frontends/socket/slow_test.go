@@ -103,7 +103,7 @@ func (c *client) wantAfter(begin time.Time, least, most time.Duration, lines ...
 	}
 }
 
-// A client that is slow in the handshake is cut, whether it says nothing or a byte now and then.
+// G26: a client that is slow in the handshake is cut, whether it says nothing or a byte now and then.
 func TestSlowHandshake(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, _ *fake, _ *Server, dial func() *client) {
 		mute, drip := dial(), dial()
@@ -201,7 +201,7 @@ func TestIdleTimeout(t *testing.T) {
 	})
 }
 
-// A client that never reads is cut after the write timeout, and its commands end; another is served meanwhile.
+// G26: a client that never reads is cut after the write timeout, and its commands end; another is served meanwhile.
 func TestClientNeverReads(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, f *fake, s *Server, dial func() *client) {
 		f.rows["a.b"] = fakeRow{value: make([]byte, 1<<20), version: 1}
@@ -395,7 +395,7 @@ func TestServeContext(t *testing.T) {
 	})
 }
 
-// A watcher that never reads is cut after the write timeout; who writes what it watches notices nothing.
+// G19, G26: a watcher that never reads is cut after the write timeout; who writes what it watches notices nothing.
 func TestWatcherNeverReads(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, f *fake, s *Server, dial func() *client) {
 		watcher, writer := dial(), dial()

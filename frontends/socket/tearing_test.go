@@ -19,7 +19,7 @@ type script struct {
 	steps []string // a line without its tag; after BLOB n, "payload" and then the bytes
 }
 
-// TestTearing runs many commands at once on one connection, with answers of all sizes, while untagged ones are pipelined
+// G22: TestTearing runs many commands at once on one connection, with answers of all sizes, while untagged ones are pipelined
 // between them and a watch reports. Every line and payload must belong to one answer, whole and in its order.
 func TestTearing(t *testing.T) {
 	f := newFake()
@@ -140,5 +140,39 @@ func TestTearing(t *testing.T) {
 	}
 	if want := strings.Count(out.String(), "KEY PUT w.x"); events != want {
 		t.Errorf("%d events for %d writes", events, want)
+	}
+}
+
+// G15: a tagged command runs as the principal in force when it was read, whatever the connection does meanwhile.
+func TestPrincipalWhenRead(t *testing.T) {
+	s := start(t, openEngine(t), Options{})
+	c := dial(t, s)
+	for _, command := range []string{"PRINCIPAL ASSUME alice", "KEY PUT users.alice 0", "ACL GRANT users.alice alice PERMS OWNER"} {
+		if got := c.do(command); !strings.HasSuffix(got, "OK\n") {
+			t.Fatalf("%s: %q", command, got)
+		}
+	}
+	const rounds = 200
+	for i := range rounds {
+		c.send(fmt.Sprintf("[ID:a%d] KEY PUT users.alice %d\r\nPRINCIPAL ASSUME bob\r\n[ID:b%d] KEY PUT users.alice never\r\n"+
+			"[ID:c%d] KEY GET users.alice\r\nPRINCIPAL ASSUME alice\r\n", i, i, i, i))
+	}
+	got := map[string][]string{}
+	for range rounds * (1 + 1 + 1 + 2 + 1) {
+		tag, body := cutTag(c.line())
+		got[tag] = append(got[tag], body)
+	}
+	for i := range rounds {
+		for tag, want := range map[string]string{
+			fmt.Sprintf("a%d", i): "OK", fmt.Sprintf("b%d", i): `ERROR WARN denied: principal "bob" may not write users.alice`,
+			fmt.Sprintf("c%d", i): "NOT_FOUND OK",
+		} {
+			if answer := strings.Join(got[tag], " "); answer != want {
+				t.Errorf("id %s: %q, want %q", tag, answer, want)
+			}
+		}
+	}
+	if answer := strings.Join(got[""], " "); answer != strings.TrimSpace(strings.Repeat("OK ", 2*rounds)) {
+		t.Errorf("untagged answers: %.100q", answer)
 	}
 }
