@@ -246,15 +246,48 @@ func (e *env) expiry(ctx context.Context) error {
 	})
 }
 
+// historyEnds asks for changes since a version from before there was anything, as a client would that was away for years:
+// as soon as the node has let go of what is older than it keeps, it refuses, and says from where it can go on. (G20)
+func (e *env) historyEnds(ctx context.Context) error {
+	table := e.freshTable()
+	if _, err := e.mark(ctx, table); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(patience)
+	for {
+		var first string
+		err := e.with(ctx, func(c *conn) (err error) {
+			if _, err := c.watch(table, 1); err != nil {
+				return err
+			}
+			first, err = c.line()
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if from, ok := strings.CutPrefix(first, "[ID:w] ERROR WARN unavailable: "); ok && strings.ContainsAny(from, "0123456789") {
+			return nil
+		}
+		if !strings.HasPrefix(first, "[ID:w] EVENT PUT ") {
+			return fmt.Errorf("a watch from the beginning of time says %q", first)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("a watch from the beginning of time still says %q", first)
+		}
+		time.Sleep(20 * time.Millisecond) // sleep: the pause between two polls
+	}
+}
+
 // writeOnceEnds holds a write-once value against every way of changing it, until its time; then it is a value as any
 // other. (G10)
 func (e *env) writeOnceEnds(ctx context.Context) error {
 	table := e.freshTable()
 	return e.with(ctx, func(c *conn) error {
+		begun := time.Now() // the two seconds begin no sooner
 		if err := c.want("KEY PUT "+table+".w WORM TTL 2s first", "OK"); err != nil {
 			return err
 		}
-		begun := time.Now()
 		for _, s := range []string{
 			"KEY PUT " + table + ".w second", "KEY SET " + table + ".w second", "KEY DEL " + table + ".w",
 			"KEY WRITE " + table + ".w VALUE second", "KEY WRITE " + table + ".w TTL 1ms VALUE second",
