@@ -31,6 +31,7 @@ type Engine struct {
 	started    time.Time
 
 	background sync.WaitGroup
+	collecting collecting         // the sweeper's
 	stop       context.CancelFunc // ends the background goroutines
 	done       chan struct{}
 	closing    chan struct{} // closed when Close begins

@@ -17,6 +17,8 @@ const (
 	expireRoundMax = 4096
 	// collectBudget bounds the change records that one call of the collector looks at.
 	collectBudget = 4096
+	// collectRounds bounds the rounds of the collector within the time that history is kept.
+	collectRounds = 20
 	// sweepShare is the part of the time that the sweeper may be at work when there is always more to do.
 	sweepShare = 4
 )
@@ -92,21 +94,45 @@ func (e *Engine) expireKeys(ctx context.Context, group string, keys []storage.Ex
 	return nil
 }
 
-// collect removes old versions and changes of all groups that have some behind the retention.
+// collecting is where the collection of old versions stands. The sweeper alone touches it.
+type collecting struct {
+	due      uint64 // no round begins while the floor is below
+	began    uint64 // the time at which the round at hand began
+	earliest uint64 // the oldest change that the round passed over; 0 for none
+}
+
+// collect removes old versions and changes of all groups that have some behind the retention. A round looks at every group that was
+// written within the retention, so it is begun only when something has become due, and not more often than collectRounds
+// times in the time that history is kept.
 func (e *Engine) collect(ctx context.Context) error {
 	now := e.clock.Read()
 	// A transaction's reads are checked against the changes since its snapshot, so those are kept for as long as one may be.
 	keep := uint64(max(e.opts.Retention, command.SnapshotAgeMax) + collectSlack)
-	if now <= keep {
+	at := &e.collecting
+	if now <= keep || now-keep < at.due {
 		return nil
+	}
+	floor := now - keep
+	if at.began == 0 {
+		at.began, at.earliest = now, 0
 	}
 	for more := true; more; {
 		var stats storage.CollectStats
 		var err error
-		if stats, more, err = e.store.CollectBefore(ctx, now-keep, collectBudget); err != nil {
+		if stats, more, err = e.store.CollectBefore(ctx, floor, collectBudget); err != nil {
 			return err
 		}
 		e.metrics.collected(stats)
+		if stats.Earliest != 0 && (at.earliest == 0 || stats.Earliest < at.earliest) {
+			at.earliest = stats.Earliest
+		}
 	}
+	// What was written since the round began is later than its beginning. That a round comes too late does no harm.
+	at.due = at.began
+	if at.earliest != 0 {
+		at.due = min(at.due, at.earliest)
+	}
+	at.due = max(at.due, floor+keep/collectRounds)
+	at.began = 0
 	return nil
 }

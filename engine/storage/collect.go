@@ -14,6 +14,8 @@ import (
 // CollectStats counts what one CollectBefore removed, and the change records that it looked at.
 type CollectStats struct {
 	Looked, Changes, Versions, Large int
+	// Earliest is the time of the oldest change that was passed over as later than floor; 0 if there was none.
+	Earliest Timestamp
 }
 
 // collector remembers between calls where the collection stands: the key of the change index to go on from.
@@ -94,6 +96,9 @@ func (c *collection) run(ctx context.Context, budget int) (more bool, err error)
 			return true, err
 		}
 		if t > c.floor {
+			if c.stats.Earliest == 0 || t < c.stats.Earliest {
+				c.stats.Earliest = t
+			}
 			c.group = append(c.group[:0], group...)
 			c.key = appendGroupEnd(c.key[:0], kindChange, string(c.group))
 			ok = c.changes.SeekGE(c.key)
