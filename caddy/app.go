@@ -36,11 +36,13 @@ type plan struct {
 	dir       string // canonical
 	frontends []FrontendModule
 
-	// running is set while this configuration is started.
+	// held is what Start took references to and Stop gives back; Caddy calls them one at a time.
+	held *runningNode
+	// running is held once it is whole, for requests that come meanwhile.
 	running atomic.Pointer[runningNode]
 }
 
-// runningNode is what a started plan holds references to.
+// runningNode is a node and the frontends of it that one configuration uses. It does not change once it is whole.
 type runningNode struct {
 	node      *node
 	frontends []*frontend
@@ -181,17 +183,17 @@ func (a *App) start(p *plan) error {
 	if err != nil {
 		return err
 	}
-	running := &runningNode{node: n}
-	p.running.Store(running)
+	p.held = &runningNode{node: n}
 	for _, module := range p.frontends {
 		f, err := acquireFrontend(n, module)
 		if err != nil {
 			return err
 		}
-		running.frontends = append(running.frontends, f)
+		p.held.frontends = append(p.held.frontends, f)
 	}
 	n.adopt(a.log, p.config)
-	return registerMetrics(a.ctx.GetMetricsRegistry(), running)
+	p.running.Store(p.held)
+	return registerMetrics(a.ctx.GetMetricsRegistry(), p.held)
 }
 
 // Stop lets go of nodes and frontends. What no newer configuration holds drains its clients and closes.
@@ -206,14 +208,15 @@ func (a *App) Stop() error {
 	}
 	var group sync.WaitGroup
 	for _, p := range a.plans {
-		running := p.running.Swap(nil)
-		if running == nil {
+		p.running.Store(nil)
+		if p.held == nil {
 			continue
 		}
-		nodes = append(nodes, running.node)
-		for _, f := range running.frontends {
+		nodes = append(nodes, p.held.node)
+		for _, f := range p.held.frontends {
 			group.Go(func() { report(f.release()) })
 		}
+		p.held = nil
 	}
 	group.Wait()
 	for _, n := range nodes {

@@ -48,6 +48,8 @@ type coop struct {
 	openErr  error
 	serveErr error
 	slow     bool // Shutdown takes all of the time that it gets
+	opening  func(*App)
+	app      *App
 
 	mu     sync.Mutex
 	events []string // guarded by mu
@@ -82,6 +84,14 @@ func (p *pigeon) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return readBlock(d, "pigeon", map[string]option{"colour": textOption(&p.Colour)})
 }
 
+func (p *pigeon) Provision(ctx caddy.Context) error {
+	app, err := ctx.App(appName)
+	if err == nil {
+		p.coop().app = app.(*App)
+	}
+	return err
+}
+
 func (p *pigeon) Address() string { return "pigeon/" + p.Coop }
 
 func (p *pigeon) Open(host frontends.Host) (frontends.Frontend, error) {
@@ -90,6 +100,9 @@ func (p *pigeon) Open(host frontends.Host) (frontends.Frontend, error) {
 		return nil, errors.New("host is not whole")
 	}
 	c.note("open")
+	if c.opening != nil {
+		c.opening(c.app)
+	}
 	if c.openErr != nil {
 		return nil, c.openErr
 	}
@@ -267,6 +280,38 @@ func TestOneDirectoryByTwoNames(t *testing.T) {
 	both := config("link") + strings.ReplaceAll(strings.Replace(config("real"), "credentials x", "credentials x\nadvertise b:1", 1), "/data", "/other")
 	if err := load(t, both); err == nil || !strings.Contains(err.Error(), "two frontends listen on") {
 		t.Errorf("one socket for two nodes: %v", err)
+	}
+}
+
+// TestStatusWhileStarting asks for the status all the time that a node starts in: it is not ready until it is whole. The
+// race detector once found the list of frontends read while it grew.
+func TestStatusWhileStarting(t *testing.T) {
+	dir, c := t.TempDir(), (&pigeon{Coop: t.Name()}).coop()
+	var group sync.WaitGroup
+	stop, asked := make(chan struct{}), make(chan struct{})
+	c.opening = func(app *App) {
+		group.Go(func() {
+			for i := 0; ; i++ {
+				if s := app.plans[0].status(); s.Ready && len(s.Frontends) != 3 {
+					t.Errorf("ready with the frontends %q", s.Frontends)
+				}
+				if i == 0 {
+					close(asked)
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+		<-asked
+	}
+	mustLoad(t, fmt.Sprintf("atlas {\ncredentials x\ndb_path %[1]s/data\nfrontend pigeon %[2]s\nsocket %[1]s/a\nsocket %[1]s/b\n}\n", dir, t.Name()))
+	close(stop)
+	group.Wait()
+	if s := c.app.plans[0].status(); !s.Ready || len(s.Frontends) != 3 {
+		t.Errorf("status %+v", s)
 	}
 }
 
