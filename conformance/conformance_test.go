@@ -8,10 +8,12 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,7 +66,9 @@ func TestMain(m *testing.M) {
 	}
 	if total.Cases > 0 || len(total.rounds) > 0 {
 		fmt.Println(total.Report)
-		fmt.Printf("crash rounds survived: %v\n", total.rounds)
+		for _, kind := range slices.Sorted(maps.Keys(total.rounds)) {
+			fmt.Printf("rounds survived, %s: %d\n", kind, total.rounds[kind])
+		}
 	}
 	os.Exit(code)
 }
