@@ -27,6 +27,7 @@ type Engine struct {
 	quorums    *quorum.Config
 	replicator *replication.Replicator
 	hub        *hub
+	hot        *hot
 	secrets    chan struct{} // a token for each secret that is being checked
 	started    time.Time
 
@@ -74,7 +75,7 @@ func start(ctx context.Context, o Options, store *storage.Store) (*Engine, error
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	e := &Engine{
-		opts: o, store: store, clock: clock, quorums: quorums, hub: newHub(),
+		opts: o, store: store, clock: clock, quorums: quorums, hub: newHub(), hot: newHot(),
 		secrets: make(chan struct{}, secretChecksMax), started: o.Now(),
 		stop: stop, done: make(chan struct{}), closing: make(chan struct{}),
 	}
@@ -129,6 +130,12 @@ func (e *Engine) ClusterID() string { return e.store.Identity().ClusterID }
 
 // NodeID is this node's.
 func (e *Engine) NodeID() uint64 { return e.store.Identity().NodeID }
+
+// Changing implements replication.Observer.
+func (e *Engine) Changing(group string, rest []byte, at uint64) {
+	var whole [128]byte // most keys fit
+	e.hot.drop(append(append(whole[:0], group...), rest...), at)
+}
 
 // Advanced implements replication.Observer.
 func (e *Engine) Advanced(group string) { e.hub.advance(group) }

@@ -35,23 +35,42 @@ func (s *Session) Get(ctx context.Context, raw []byte) (*Item, error) {
 	if err != nil {
 		return nil, s.e.readError(err)
 	}
+	a := access{e: s.e, reader: s.e.store, group: group, view: view, principal: s.principal}
+	if v := s.e.hot.get(raw, view.At); v != nil {
+		if err := s.mayShow(&a, k, &v.version); err != nil {
+			return nil, err
+		}
+		return itemOf(&v.version, v), nil
+	}
 	value, ok, err := s.e.store.GetAt(group, k.Rest(), view.At)
 	if err != nil {
 		return nil, s.e.readError(err)
 	}
-	if !ok || expired(value.Version().Expires, s.e.clock.Wall()) {
+	if !ok {
 		closeQuietly(value)
 		return nil, notFound(k)
 	}
-	a := access{e: s.e, reader: s.e.store, group: group, view: view, principal: s.principal}
-	if err := a.key(authz.VerbRead, k.Rest()); err != nil {
+	version := value.Version()
+	s.e.hot.put(raw, view.At, version)
+	if err := s.mayShow(&a, k, &version); err != nil {
 		closeQuietly(value)
-		if errors.Is(err, ErrDenied) {
-			return nil, notFound(k)
-		}
-		return nil, s.e.readError(err)
+		return nil, err
 	}
 	return newItem(value), nil
+}
+
+// mayShow is nil if the version is live and the caller may read it; else the key is not there for him.
+func (s *Session) mayShow(a *access, k key.Key, v *storage.Version) error {
+	if expired(v.Expires, s.e.clock.Wall()) {
+		return notFound(k)
+	}
+	if err := a.key(authz.VerbRead, k.Rest()); err != nil {
+		if errors.Is(err, ErrDenied) {
+			return notFound(k)
+		}
+		return s.e.readError(err)
+	}
+	return nil
 }
 
 func notFound(k key.Key) error { return Errorf(ClassNotFound, "key %s", key.Text(k.Bytes())) }
@@ -60,7 +79,11 @@ func expired(expires, now uint64) bool { return expires != 0 && expires <= now }
 
 func newItem(v *storage.Value) *Item {
 	ver := v.Version()
-	return &Item{Version: ver.Time, Expires: nanoTime(ver.Expires), WormUntil: nanoTime(ver.WormUntil), Size: ver.Size, value: v}
+	return itemOf(&ver, v)
+}
+
+func itemOf(ver *storage.Version, value itemValue) *Item {
+	return &Item{Version: ver.Time, Expires: nanoTime(ver.Expires), WormUntil: nanoTime(ver.WormUntil), Size: ver.Size, value: value}
 }
 
 // nanoTime is the time of a timestamp, the zero time for none.

@@ -154,19 +154,28 @@ func LoadGrants(store storage.Reader, o authz.Object) (*authz.Grants, error) {
 
 // writer puts the effects of commands into a batch.
 type writer struct {
-	batch *storage.Batch
-	g     *group
+	batch   *storage.Batch
+	g       *group
+	changed []change
+}
+
+// change is a key of the batch at hand, by its rest, which is part of the command's encoding.
+type change struct {
+	rest []byte
+	at   Timestamp
 }
 
 var _ command.Writer = (*writer)(nil)
 
 func (w *writer) Put(rest []byte, at Timestamp, seq uint32, v command.Version) {
+	w.changed = append(w.changed, change{rest, at})
 	w.batch.PutVersion(w.g.name, rest, at, seq, storage.Version{
 		Time: at, Seq: seq, Value: v.Value, Size: int64(len(v.Value)), Expires: v.Expires, WormUntil: v.WormUntil,
 	})
 }
 
 func (w *writer) Delete(rest []byte, at Timestamp, seq uint32, kind command.ChangeKind) {
+	w.changed = append(w.changed, change{rest, at})
 	w.batch.PutVersion(w.g.name, rest, at, seq, storage.Version{Time: at, Seq: seq, Deleted: true, Expired: kind == command.ChangeExpire})
 }
 

@@ -165,7 +165,7 @@ func (l *loop) fill(batch *storage.Batch) ([]command.Result, error) {
 			batch.SetRecord(g.name, l.record)
 		}
 		in.view = view{store: l.r.opts.Store, g: g}
-		in.writer = writer{batch: batch, g: g}
+		in.writer = writer{batch: batch, g: g, changed: in.writer.changed[:0]}
 		in.overlay.Reset(&in.view, &in.writer)
 		for i := range in.ready.Committed {
 			e := &in.ready.Committed[i]
@@ -184,6 +184,9 @@ func (l *loop) publish(results []command.Result) {
 	for _, g := range l.dirty {
 		in := g.round
 		if n := len(in.ready.Committed); n > 0 {
+			for _, c := range in.writer.changed {
+				l.r.opts.Observer.Changing(g.name, c.rest, c.at)
+			}
 			// Lists first: whoever reads the new data is bound by the grants that came with it.
 			g.lists.Store(uint32(listsOf(g.state)))
 			g.visible.Store(in.ready.Committed[n-1].Time)
@@ -252,6 +255,8 @@ func (l *loop) dropRound(g *group) {
 	clear(in.waiting)
 	in.waiting = in.waiting[:0]
 	in.ready = consensus.Ready{}
+	clear(in.writer.changed)
+	in.writer = writer{changed: in.writer.changed[:0]}
 	in.overlay.Reset(nil, nil)
 	if len(l.rounds) < batchLenMax {
 		l.rounds = append(l.rounds, in)

@@ -52,8 +52,12 @@ var (
 	ErrTooLarge = errors.New("too large")
 )
 
-// Observer is told of durable progress. Advanced is called by an event loop, once a group and batch, and must not block.
+// Observer is told of durable progress. Its methods are called by the event loops and must not block.
 type Observer interface {
+	// Changing tells, for each change of a durable batch, that the key gets a version of that time, before any reader gets a time to
+	// read at that shows it. rest is valid during the call only.
+	Changing(group string, rest []byte, at Timestamp)
+	// Advanced tells, once a group and batch, that the group's visible time has moved.
 	Advanced(group string)
 }
 

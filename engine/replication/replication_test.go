@@ -25,6 +25,8 @@ type advances struct {
 	groups map[string]int
 }
 
+func (a *advances) Changing(string, []byte, Timestamp) {}
+
 func (a *advances) Advanced(group string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
