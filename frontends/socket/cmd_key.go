@@ -146,6 +146,26 @@ func (q *request) keyPut(value []byte) error {
 	return nil
 }
 
+// blobSet is keyPut of the payload. A large one is given back once the engine has its own copy, so that both are there only
+// while it is made.
+func (q *request) blobSet() error {
+	if q.mem.mapped == nil {
+		return q.keyPut(q.payload)
+	}
+	w, err := q.sess.PutLater(q.ctx, q.putRequest(q.payload))
+	q.payload = nil
+	q.mem.unmap()
+	if err != nil {
+		return err
+	}
+	version, err := w.Wait(q.ctx)
+	if err != nil {
+		return err
+	}
+	q.written(version)
+	return nil
+}
+
 func (q *request) keyDel() error {
 	r := engine.DeleteRequest{Key: q.cmd.key}
 	if q.cmd.hasVersion {

@@ -381,10 +381,10 @@ func (c *conn) upload(id, rest []byte) error {
 		mem.free()
 		return err
 	case id == nil:
-		q.payload = payload
+		q.payload, q.mem = payload, mem
 		err := q.run()
 		q.payload = nil
-		mem.free()
+		q.mem.free()
 		return err
 	}
 	c.takeSlot()

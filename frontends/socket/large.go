@@ -18,13 +18,19 @@ func (l *large) grow(mem *budget, n int64) bool {
 	return true
 }
 
+// unmap gives mapped memory back before its time; the charge stays until free. Nobody may hold a slice of it any more.
+func (l *large) unmap() {
+	if l.mapped != nil {
+		unmapMemory(l.mapped)
+		l.mapped = nil
+	}
+}
+
 // free gives the memory back. Nobody may hold a slice of it any more.
 func (l *large) free() {
 	if l.taken != 0 {
 		l.mem.give(l.taken)
 	}
-	if l.mapped != nil {
-		unmapMemory(l.mapped)
-	}
+	l.unmap()
 	*l = large{}
 }

@@ -74,7 +74,7 @@ func (q *request) execute() error {
 	case verbKeyPut, verbKeyWrite:
 		return q.keyPut(q.cmd.value)
 	case verbBlobSet:
-		return q.keyPut(q.payload)
+		return q.blobSet()
 	case verbKeyDel:
 		return q.keyDel()
 	case verbBlobGet:
