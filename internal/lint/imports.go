@@ -57,7 +57,26 @@ var layers = []layer{
 		third:    []third{{path: "google.golang.org/protobuf", why: "records on the wire", wraps: true}},
 	},
 	{
+		dir: "consensus/consensuspb", why: "records on the wire and on disk, generated",
+		third: []third{{path: "google.golang.org/protobuf", why: "what the generated code stands on", wraps: true}},
+	},
+	{
+		dir: "consensus/liveness", why: "epochs, support and what leases rest on: a pure state machine of the node",
+		internal: []string{"consensus", "consensus/quorum"},
+	},
+	{dir: "consensus/session", why: "exactly once: the replicated table of sessions", internal: []string{"consensus"}},
+	{dir: "consensus/ownership", why: "where a group's owner should stand: a pure policy", internal: []string{"consensus", "consensus/quorum"}},
+	{dir: "consensus/reconfig", why: "the steps from one configuration to the next: a pure driver", internal: []string{"consensus", "consensus/quorum"}},
+	{
 		dir: "consensus/sim", why: "virtual network, disk and clock around the core",
+		internal: []string{"consensus/..."}, third: testOnly,
+	},
+	{
+		dir: "consensus/explore", why: "all schedules of the core to a stated bound",
+		internal: []string{"consensus/..."}, third: testOnly,
+	},
+	{
+		dir: "consensus/wan", why: "what regions far apart see: latencies in the simulator",
 		internal: []string{"consensus/..."}, third: testOnly,
 	},
 	{

@@ -41,10 +41,12 @@ const lineMax = 800
 // impure are what the core may not import, with all that lies below each.
 var impure = []string{"time", "sync", "context", "os", "net", "math/rand", "log", "io/fs", "crypto/rand", "runtime"}
 
+// cores are the packages that are pure state machines or functions.
+// shared: only read.
+var cores = []string{"consensus", "consensus/quorum", "consensus/liveness", "consensus/session", "consensus/ownership", "consensus/reconfig"}
+
 // isCore says whether the file is part of the pure core.
-func isCore(f *goFile) bool {
-	return !f.test && (f.dir == "consensus" || f.dir == "consensus/quorum")
-}
+func isCore(f *goFile) bool { return !f.test && slices.Contains(cores, f.dir) }
 
 func checkPure(t *Tree, report reporter) {
 	for _, f := range t.files {
