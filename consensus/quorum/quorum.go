@@ -13,9 +13,13 @@
 //	QL(H)  at least max(fz+1, |H|-fz) regions of H with at least q2_z voters each
 //
 // What consensus rests on: every Q1 meets every Q2 of every home, since (Z-fz)+(fz+1) > Z gives them a common region and
-// q1_z+q2_z = n_z+1 a common node in it; every QL(H) meets every Q2(H), every Q2 of a home inside H, and every Q1. The
-// tests compare this package with a slow twin over all grids up to five regions of five nodes, and search all of these
-// pairs for a disjoint one.
+// q1_z+q2_z = n_z+1 a common node in it; every QL(H) meets every Q2(H), every Q2 of a home inside H, every QL of a home inside
+// H, and every Q1. The tests compare this package with a slow twin over all grids up to five regions of five nodes, and search
+// all of these pairs for a disjoint one.
+//
+// Quorums of two configurations meet only where one set is a quorum of both: a ballot in a new configuration, whose phase 1
+// holds a Q1 of each configuration that is not retired, meets the Q2 of every one of them. A Q1 of the new one alone need not
+// meet a Q2 of the old: see TestTwoConfigurations.
 //
 // The published WPaxos text defines its quorums by how many nodes they hold in all. Those do not meet: see
 // TestPrintedDefinitionDoesNotIntersect. Here a quorum is always "at least t nodes in at least k regions", and its size
@@ -102,6 +106,22 @@ func (h Home) Has(index int) bool { return h.regions.Has(index) }
 
 // Len is the number of regions in h.
 func (h Home) Len() int { return h.regions.Len() }
+
+// IsZero reports whether h is the empty home, which stands for none.
+func (h Home) IsZero() bool { return h == Home{} }
+
+// Equal reports whether h and o hold the same regions. It means something only for homes of one Config, since a region has
+// another index in another.
+func (h Home) Equal(o Home) bool { return h == o }
+
+// HomeWords is how many words a Home has: see Words.
+const HomeWords = setWords
+
+// Words is h for a layout: the region with index i is bit i%64 of word i/64.
+func (h Home) Words() [HomeWords]uint64 { return h.regions.words }
+
+// HomeFromWords is the Home with these Words, whatever they are: CheckHome says whether a Config has it.
+func HomeFromWords(words [HomeWords]uint64) Home { return Home{regions: Set{words: words}} }
 
 // RegionShape is one region of a configuration and what is asked of it.
 type RegionShape struct {
@@ -260,16 +280,52 @@ func (c *Config) All() Home {
 func (c *Config) HomeOf(regions ...Region) (Home, error) {
 	var h Home
 	for _, r := range regions {
-		i, ok := slices.BinarySearchFunc(c.shapes, r, func(s RegionShape, r Region) int { return cmp.Compare(s.Region, r) })
+		i, ok := c.regionIndex(r)
 		if !ok {
 			return Home{}, fmt.Errorf("%w: region %s of the home has no voter", ErrInvalid, quote(r))
 		}
 		h.regions = h.regions.With(i)
 	}
-	if need := c.RegionLosses() + 1; h.Len() < need {
-		return Home{}, fmt.Errorf("%w: home of %d regions, fewer than the %d of a phase-2 quorum", ErrInvalid, h.Len(), need)
+	if err := c.checkHomeLen(h); err != nil {
+		return Home{}, err
 	}
 	return h, nil
+}
+
+// regionIndex is the index that Home knows the region by.
+func (c *Config) regionIndex(r Region) (index int, ok bool) {
+	return slices.BinarySearchFunc(c.shapes, r, func(s RegionShape, r Region) int { return cmp.Compare(s.Region, r) })
+}
+
+// CheckHome refuses, with an error that is ErrInvalid, a home that HomeOf could not have made: one with a region that c does
+// not have, or with too few for a Q2.
+func (c *Config) CheckHome(home Home) error {
+	all := c.All()
+	if known := home.regions.lenIn(&all.regions); known != home.Len() {
+		return fmt.Errorf("%w: home of %d regions, of which the configuration has %d", ErrInvalid, home.Len(), known)
+	}
+	return c.checkHomeLen(home)
+}
+
+func (c *Config) checkHomeLen(home Home) error {
+	if need := c.RegionLosses() + 1; home.Len() < need {
+		return fmt.Errorf("%w: home of %d regions, fewer than the %d of a phase-2 quorum", ErrInvalid, home.Len(), need)
+	}
+	return nil
+}
+
+// InHome reports whether id is a voter in a region of the home.
+func (c *Config) InHome(id NodeID, home Home) bool {
+	i, ok := c.Index(id)
+	if !ok {
+		return false
+	}
+	for z := range c.masks {
+		if c.masks[z].Has(i) {
+			return home.Has(z)
+		}
+	}
+	return false
 }
 
 // IsQ1 reports whether s holds a phase-1 quorum: at least Z-fz regions with at least q1_z voters each.

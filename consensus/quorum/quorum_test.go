@@ -5,6 +5,7 @@ package quorum_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -111,12 +112,18 @@ func eachConfig(regionsMax, nodesMax int, f func(w twin)) (gridCount, configs in
 
 // TestAllGridsAgainstTwin classifies every count vector of every grid up to 5 x 5 by the package and by the twin. Sets with
 // equal counts differ only in which voters of a region they hold; one of them, a different one each time, stands for all.
+// ATLAS_LONG=1 takes every home at every vector.
 func TestAllGridsAgainstTwin(t *testing.T) {
-	var sets, homes int
+	var sets, homes, verdicts int
+	long := os.Getenv("ATLAS_LONG") != ""
+	var every []int
+	for h := range 1 << 5 {
+		every = append(every, h)
+	}
 	gridCount, configs := eachConfig(5, 5, func(w twin) {
 		c := w.grid(t)
 		all := w.homes()
-		// Any home at one vector in turn, the home of all regions at each: the full product is TestSmallGridsLiterally's.
+		// Any home at one vector in turn, the home of all regions at each. The long run takes every home at each.
 		fast := make([]quorum.Home, len(all))
 		for i := range all {
 			fast[i] = w.home(t, c, all[i])
@@ -131,7 +138,12 @@ func TestAllGridsAgainstTwin(t *testing.T) {
 			if got, want := c.IsQ1(s), w.isQ1(count); got != want {
 				t.Fatalf("grid %v: IsQ1(%v) is %v, twin says %v", w, count, got, want)
 			}
-			for _, h := range [2]int{len(all) - 1, n % len(all)} {
+			try := []int{len(all) - 1, n % len(all)}
+			if long {
+				try = every[:len(all)]
+			}
+			for _, h := range try {
+				verdicts++
 				if got, want := c.IsQ2(s, fast[h]), w.isQ2(count, all[h]); got != want {
 					t.Fatalf("grid %v: IsQ2(%v, home %v) is %v, twin says %v", w, count, all[h], got, want)
 				}
@@ -141,16 +153,53 @@ func TestAllGridsAgainstTwin(t *testing.T) {
 			}
 		})
 	})
-	t.Logf("grids=%d configurations=%d homes=%d sets classified=%d", gridCount, configs, homes, sets)
+	t.Logf("grids=%d configurations=%d homes=%d sets classified=%d, as Q2 and QL of a home=%d", gridCount, configs, homes, sets, verdicts)
 	if gridCount != 251 {
 		t.Errorf("%d grids up to 5x5, want 251", gridCount)
+	}
+}
+
+// TestCheckSees holds what the other tests search with against rules that do not meet: Q2 in fz regions instead of fz+1, QL
+// in half of the home's regions, and q1_z one too low.
+func TestCheckSees(t *testing.T) {
+	var narrowQ2, halfQL, lowQ1 int
+	disjoint := func(w twin, as, bs [][]int) int {
+		for _, a := range as {
+			for _, b := range bs {
+				if w.canBeDisjoint(a, b) {
+					return 1
+				}
+			}
+		}
+		return 0
+	}
+	eachConfig(3, 3, func(w twin) {
+		all := w.homes()
+		home := all[len(all)-1]
+		fz := w.regionLosses()
+		q1, q2 := w.minimal(w.isQ1), w.minimalRegions(home, fz+1)
+		narrowQ2 += disjoint(w, q1, w.minimalRegions(home, fz))
+		halfQL += disjoint(w, w.minimalRegions(home, (size(home)+1)/2), q2)
+		lowQ1 += disjoint(w, w.minimal(func(count []int) bool {
+			more := slices.Clone(count)
+			for z := range more {
+				if more[z] > 0 {
+					more[z] = min(more[z]+1, w.n[z])
+				}
+			}
+			return w.isQ1(more)
+		}), q2)
+	})
+	t.Logf("configurations found disjoint: Q2 in fz regions %d, QL in half of the home %d, q1_z one too low %d", narrowQ2, halfQL, lowQ1)
+	if narrowQ2 == 0 || halfQL == 0 || lowQ1 == 0 {
+		t.Error("a planted rule was not seen")
 	}
 }
 
 // TestAllGridsIntersect searches all grids up to 5 x 5, with all homes, for two minimal quorums of kinds that must meet and
 // can be chosen disjoint.
 func TestAllGridsIntersect(t *testing.T) {
-	type pairs struct{ q1q2, qlq2, qlq1, disjoint int }
+	type pairs struct{ q1q2, qlq2, qlq1, qlql, disjoint int }
 	var p pairs
 	check := func(w twin, kind string, as, bs [][]int) int {
 		for _, a := range as {
@@ -163,7 +212,7 @@ func TestAllGridsIntersect(t *testing.T) {
 		}
 		return len(as) * len(bs)
 	}
-	_, configs := eachConfig(5, 5, func(w twin) {
+	gridCount, configs := eachConfig(5, 5, func(w twin) {
 		q1 := w.minimal(w.isQ1)
 		homes := w.homes()
 		q2 := make([][][]int, len(homes))
@@ -178,6 +227,7 @@ func TestAllGridsIntersect(t *testing.T) {
 			for j := range homes {
 				if within(homes[j], homes[i]) {
 					p.qlq2 += check(w, "QL and Q2 inside its home", ql[i], q2[j])
+					p.qlql += check(w, "QL and QL inside its home", ql[i], ql[j])
 				}
 			}
 		}
@@ -185,7 +235,8 @@ func TestAllGridsIntersect(t *testing.T) {
 			t.FailNow()
 		}
 	})
-	t.Logf("configurations=%d pairs: Q1/Q2=%d QL/Q2=%d QL/Q1=%d disjoint=%d", configs, p.q1q2, p.qlq2, p.qlq1, p.disjoint)
+	t.Logf("grids=%d configurations=%d pairs of minimal quorums: Q1xQ2=%d QLxQ2=%d QLxQ1=%d QLxQL=%d disjoint=%d",
+		gridCount, configs, p.q1q2, p.qlq2, p.qlq1, p.qlql, p.disjoint)
 }
 
 func size(home []bool) (n int) {
@@ -321,6 +372,7 @@ func literally(t *testing.T, w twin) (sets, pairs int) {
 		for in := range homes {
 			if within(homes[in], homes[h]) {
 				meet("QL and Q2", ql[h], q2[in])
+				meet("QL and QL", ql[h], ql[in])
 			}
 		}
 	}

@@ -94,6 +94,77 @@ func (c *Config) SmallestQ2(nearest []NodeID, home Home) []NodeID {
 	return c.smallest(nearest, func(s Set) bool { return c.IsQ2(s, home) })
 }
 
+// SmallestQL is SmallestQ1 for phase 1 of a local ballot with this home. It is nil if the home has no QL.
+func (c *Config) SmallestQL(nearest []NodeID, home Home) []NodeID {
+	return c.smallest(nearest, func(s Set) bool { return c.IsQL(s, home) })
+}
+
+// Nearest is the order of nearness of a node that knows how far the regions are, for SmallestQ1 and its kind: itself, then
+// the voters of each region in turn, by node. Regions that the list omits come last, by name; unknown ones are skipped.
+func (c *Config) Nearest(self NodeID, regions []Region) []NodeID {
+	order := make([]NodeID, 0, len(c.voters)+1)
+	order = append(order, self)
+	var seen Home
+	add := func(z int) {
+		if seen.Has(z) {
+			return
+		}
+		seen.regions = seen.regions.With(z)
+		for i, v := range c.voters {
+			if c.masks[z].Has(i) && v.Node != self {
+				order = append(order, v.Node)
+			}
+		}
+	}
+	for _, r := range regions {
+		if z, ok := c.regionIndex(r); ok {
+			add(z)
+		}
+	}
+	for z := range c.shapes {
+		add(z)
+	}
+	return order
+}
+
+// SmallestJointQ1 is the set of nodes that a node would use for a phase 1 that must hold a Q1 of every one of the
+// configurations: that of a ballot in a new configuration while older ones are not retired. Nearness is as in SmallestQ1;
+// voters that nearest omits come last, by configuration and (region, node). The result is in the order of nearness, and nil
+// without a configuration.
+func SmallestJointQ1(nearest []NodeID, configs ...*Config) []NodeID {
+	var order []NodeID
+	add := func(id NodeID) {
+		votes := func(c *Config) bool { _, ok := c.Index(id); return ok }
+		if slices.ContainsFunc(configs, votes) && !slices.Contains(order, id) {
+			order = append(order, id)
+		}
+	}
+	for _, id := range nearest {
+		add(id)
+	}
+	for _, c := range configs {
+		for _, v := range c.voters {
+			add(v.Node)
+		}
+	}
+	isQuorum := func(ids []NodeID) bool {
+		return !slices.ContainsFunc(configs, func(c *Config) bool { return !c.IsQ1(c.SetOf(ids...)) })
+	}
+	for n := 1; n <= len(order); n++ {
+		if !isQuorum(order[:n]) {
+			continue
+		}
+		keep := slices.Clone(order[:n])
+		for at := n - 1; at >= 0; at-- {
+			if without := slices.Delete(slices.Clone(keep), at, at+1); isQuorum(without) {
+				keep = without
+			}
+		}
+		return keep
+	}
+	return nil
+}
+
 // smallest takes the shortest beginning of the order that is a quorum, and leaves out, from the farthest, who is not needed.
 func (c *Config) smallest(nearest []NodeID, isQuorum func(Set) bool) []NodeID {
 	var (
