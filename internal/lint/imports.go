@@ -61,6 +61,13 @@ var layers = []layer{
 		third: []third{{path: "google.golang.org/protobuf", why: "what the generated code stands on", wraps: true}},
 	},
 	{
+		dir: "consensus/consensuspb/gen", why: "the generator of consensuspb; no part of the node",
+		third: []third{
+			{path: "google.golang.org/protobuf", why: "descriptors and the plugin's protocol"},
+			{path: "github.com/bufbuild/protocompile", why: "the compiler of .proto files"},
+		},
+	},
+	{
 		dir: "consensus/liveness", why: "epochs, support and what leases rest on: a pure state machine of the node",
 		internal: []string{"consensus", "consensus/quorum"},
 	},
