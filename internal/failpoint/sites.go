@@ -16,6 +16,20 @@ const (
 	ConsensusCountOldAcks Site = "consensus-count-old-acks"
 	// ConsensusIgnoreAccepted lets a new owner keep its own log, whatever was promised.
 	ConsensusIgnoreAccepted Site = "consensus-ignore-accepted"
+	// LivenessBumpBeforeSync lets heartbeats carry a new epoch before it is durable.
+	LivenessBumpBeforeSync Site = "liveness-bump-before-sync"
+	// LivenessCountFromReceipt counts support from when its ack came instead of from when its heartbeat was sent.
+	LivenessCountFromReceipt Site = "liveness-count-from-receipt"
+	// LivenessCountLastRound takes every ack for one of the last round of heartbeats.
+	LivenessCountLastRound Site = "liveness-count-last-round"
+	// LivenessForgetMinEpoch withdraws support without keeping that its epoch must never be supported again.
+	LivenessForgetMinEpoch Site = "liveness-forget-min-epoch"
+	// LivenessKeepAfterJump keeps support held when a clock has jumped.
+	LivenessKeepAfterJump Site = "liveness-keep-after-jump"
+	// LivenessSkipDriftBound counts on support for as long as it is given, as if all clocks went at one rate.
+	LivenessSkipDriftBound Site = "liveness-skip-drift-bound"
+	// LivenessSkipQuarantine lets a node that was started again act as if it had supported nobody.
+	LivenessSkipQuarantine Site = "liveness-skip-quarantine"
 )
 
 // sites is the registry, in alphabetical order.
@@ -27,5 +41,12 @@ func sites() []Site {
 		ConsensusAckBeforeSync,
 		ConsensusCountOldAcks,
 		ConsensusIgnoreAccepted,
+		LivenessBumpBeforeSync,
+		LivenessCountFromReceipt,
+		LivenessCountLastRound,
+		LivenessForgetMinEpoch,
+		LivenessKeepAfterJump,
+		LivenessSkipDriftBound,
+		LivenessSkipQuarantine,
 	}
 }
