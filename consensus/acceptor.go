@@ -69,7 +69,7 @@ func (c *Core) onPrepare(m *Message) {
 	c.promise(m.Ballot)
 	c.after = append(c.after, c.reply(m, Message{
 		Type: Promise, Accepted: c.rec.Accepted, Last: c.rec.Last, Chain: c.rec.LastChain, Commit: c.rec.Commit,
-		First: c.rec.First, HaveFrom: c.rec.HaveFrom, Established: c.rec.Established,
+		First: c.rec.First, Established: c.rec.Established,
 	}))
 }
 

@@ -16,7 +16,7 @@ func BenchmarkThreeVoters(b *testing.B) {
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := 0; i < b.N; i++ {
-				if _, _, err := w.cores[0].Propose(Timestamp(i), payload); err != nil {
+				if _, _, err := w.cores[0].Propose(Timestamp(i), Proposal{Payload: payload}); err != nil {
 					b.Fatal(err)
 				}
 				if i%batch == batch-1 {
@@ -40,13 +40,13 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	q := layout([]int{3}, 1, 0)
 	w := &benchWorld{}
 	for i := range 3 {
-		c, err := New(Options{Self: NodeID(i + 1), Quorums: q, Log: noLog{b}})
+		c, err := New(Options{Self: NodeID(i + 1), Configurations: configs(0, q), Log: noLog{b}})
 		if err != nil {
 			b.Fatal(err)
 		}
 		w.cores = append(w.cores, c)
 	}
-	if err := w.cores[0].Campaign(); err != nil {
+	if err := w.cores[0].Campaign(Global); err != nil {
 		b.Fatal(err)
 	}
 	w.run(b)

@@ -17,6 +17,13 @@ var (
 	// ErrBusy: Propose found the bounds on what is not committed reached (Tuning.UncommittedEntries, UncommittedBytes). Nothing was proposed.
 	// Take the Ready, or wait for peers, and try again.
 	ErrBusy = errors.New("too much is not committed yet")
+	// ErrNotVoter: Campaign was called on a node that is no voter of the newest configuration.
+	ErrNotVoter = errors.New("not a voter")
+	// ErrStopped: a stop-sign is in the log: nothing more is proposed or read in this configuration. Nothing was done.
+	ErrStopped = errors.New("stopped for a newer configuration")
+	// ErrUnknownConfiguration: Step found a ballot of a configuration above all that are known here. Nothing was changed: tell
+	// the core of it with Configure and give it the message again, or drop the message.
+	ErrUnknownConfiguration = errors.New("unknown configuration")
 	// ErrInvalid: the input was refused and changed nothing. From Step it is the sender's fault.
 	ErrInvalid = errors.New("invalid consensus input")
 	// ErrCorrupt: a record, an entry or a log on disk is not what was written. The node must stop.
@@ -33,19 +40,37 @@ type Log interface {
 	Entries(lo, hi Slot, maxBytes int) ([]Entry, error)
 }
 
+// Fabric is what the node knows of the lives of nodes, its own included: *liveness.Core fits it. All answers are of now.
+type Fabric interface {
+	// Epoch is this node's own present life; 0 is none.
+	Epoch() uint64
+	// Supports reports whether this node supports exactly this life of the node, and for how many nanoseconds more.
+	Supports(node NodeID, epoch uint64) (remaining Timestamp, ok bool)
+	// SupportFrom reports whether the node supports this node's present life, counted from when this node asked.
+	SupportFrom(node NodeID) bool
+	// Quarantined reports whether this node started so recently that it may support lives that it has forgotten, and for how
+	// many nanoseconds more that lasts.
+	Quarantined() (remaining Timestamp, ok bool)
+}
+
 // Options make a Core.
 type Options struct {
-	// Self is this node, a voter of Quorums.
+	// Self is this node. It need not be a voter: then the core learns only.
 	Self NodeID
-	// Quorums is the configuration, Cfg its version: the Cfg of all ballots.
-	Quorums *quorum.Config
-	Cfg     uint64
+	// Configurations are those of the group that are not retired, oldest first: 1 to ConfigurationsMax, of rising versions.
+	Configurations []Configuration
+	// MinCfg is the configuration below which all is sealed: see Seal.
+	MinCfg uint64
+	// Home is the regions whose voters are to vote in phase 2 of own global ballots; empty for all. See SetHome.
+	Home []quorum.Region
 	// Record is what was last written; zero for an untouched group (duty 6).
 	Record Record
 	// Tail is the slots Applied+1..Last of the log, which the core keeps (duty 6). Empty for a sole voter.
 	Tail []Entry
 	// Log reads the log, for peers that lag. Only a sole voter needs none.
 	Log Log
+	// Fabric says who is alive; nil for a group without leases: then nobody is ever kept from a campaign.
+	Fabric Fabric
 	// Tuning bounds memory and sets delays; nil for DefaultTuning. The core keeps the pointer, which many may share.
 	Tuning *Tuning
 }
@@ -57,6 +82,8 @@ type State uint8
 const (
 	// Follower: no own ballot, or one that a higher has ended.
 	Follower State = iota
+	// Probing: a global ballot is wanted, and those whose promises it needs are asked whether they would give them.
+	Probing
 	// Preparing: the own ballot waits for promises, then for the log to adopt.
 	Preparing
 	// Won: the log is adopted and Propose works, but what others owned before may not be chosen yet.
@@ -67,7 +94,7 @@ const (
 	Serving
 )
 
-var stateNames = [...]string{Follower: "Follower", Preparing: "Preparing", Won: "Won", Recovered: "Recovered", Serving: "Serving"}
+var stateNames = [...]string{Follower: "Follower", Probing: "Probing", Preparing: "Preparing", Won: "Won", Recovered: "Recovered", Serving: "Serving"}
 
 // String is the name of the state.
 func (s State) String() string {
@@ -90,6 +117,34 @@ type Status struct {
 	SoleVoter bool
 	// Behind: the last campaign ended because the log to adopt is not kept from where this node's ends.
 	Behind bool
+	// Cfg is the newest configuration known. Scope and Home are those of the own ballot, Home relative to Ballot.Cfg.
+	Cfg   uint64
+	Scope Scope
+	Home  quorum.Home
+	// NeedGlobal: the last campaign was local and cannot be won so.
+	NeedGlobal bool
+	// StaleCfg is the highest configuration below which a peer has said that it answers nothing. Above Cfg, configurations are
+	// missing here.
+	StaleCfg uint64
+	// Stopped: a stop-sign is in the log, and nothing more can be proposed at a ballot of a configuration below StopNext. It is
+	// known to be chosen when StopSlot <= Commit.
+	Stopped  bool
+	StopSlot Slot
+	StopNext uint64
+	// Established is the highest configuration in which a log is known here to be chosen.
+	Established uint64
+	// TrimTo is a slot up to which the log can be compacted without keeping it from anyone: see Compact.
+	TrimTo Slot
+	// LeasedBy is who kept the last campaign from its promises, Owner 0 if nobody.
+	LeasedBy LeasedBy
+	// Released is the ballot that its owner released to this node, until a campaign has used it; zero for none.
+	Released Ballot
+}
+
+// LeasedBy is an owner to whose life acceptors are tied, and for how many nanoseconds more at least.
+type LeasedBy struct {
+	Owner     NodeID
+	Remaining Timestamp
 }
 
 // Ready is what the caller must do now. Its slices and Record are the core's own: read only, and valid until Advance, except
@@ -99,8 +154,15 @@ type Ready struct {
 	Record *Record
 	// TruncateFrom, unless 0, is the slot from which on the log on disk is deleted, before Entries are written (duty 1).
 	TruncateFrom Slot
+	// CompactTo, unless 0, is the slot up to and with which the log on disk is deleted.
+	CompactTo Slot
+	// Snapshot, unless nil, is the snapshot that was taken over: the state staged for it is ingested with this batch.
+	Snapshot *SnapshotMeta
 	// Entries to write to the log (duty 1). None if Atomic.
 	Entries []Entry
+	// Withdrawals are lives that this node will not support any more: durable with the batch, and the node's liveness told of
+	// them before MsgsAfterSync are sent.
+	Withdrawals []Withdrawal
 	// MustSync: the batch must be durable before MsgsAfterSync are sent and before Advance (duty 2).
 	MustSync bool
 	// MsgsNow may be sent at once, also while the batch is being written (duty 3).
@@ -109,9 +171,37 @@ type Ready struct {
 	MsgsAfterSync []Message
 	// Committed are to be applied in the same batch as Record, which counts them in Applied (duty 4).
 	Committed []Entry
+	// Reads may be answered from any state in which Slot is applied. ReadsLost cannot be answered here any more.
+	Reads     []ReadState
+	ReadsLost []uint64
 	// Atomic, of every Ready of a sole voter: Committed are not chosen before this batch is durable, since this node alone
 	// chooses. Nobody may see their effects before (duty 5).
 	Atomic bool
+}
+
+// Withdrawal is the lowest life of a node that may be supported from now on.
+type Withdrawal struct {
+	Node  NodeID
+	Epoch uint64
+}
+
+// ReadState answers ReadIndex: the read of this ID sees all that was chosen before it was asked for, from any state with Slot
+// applied.
+type ReadState struct {
+	ID   uint64
+	Slot Slot
+}
+
+// SnapshotMeta is what a Snapshot says of the state that came with it.
+type SnapshotMeta struct {
+	From        NodeID
+	Ballot      Ballot
+	Slot        Slot // of the state: everything up to it is applied, nothing after it
+	Chain       uint64
+	Time        Timestamp
+	Established uint64
+	StopSlot    Slot
+	StopNext    uint64
 }
 
 // Core is the state machine of one group on one node. It is not safe for concurrent use.
@@ -159,14 +249,12 @@ type Core struct {
 // New makes the core of a group from what was written of it. It refuses, with an error that is ErrInvalid, options that
 // cannot be, and with ErrCorrupt or ErrBroken a record and tail that do not belong together; the node must then stop.
 func New(o Options) (*Core, error) {
-	if o.Quorums == nil {
-		return nil, fmt.Errorf("%w: no quorum configuration", ErrInvalid)
+	if err := checkConfigurations(o.Configurations); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	sole := o.Quorums.SoleVoter(o.Self)
+	newest := o.Configurations[len(o.Configurations)-1]
+	sole := newest.Quorums.SoleVoter(o.Self)
 	if !sole {
-		if _, ok := o.Quorums.Index(o.Self); !ok {
-			return nil, fmt.Errorf("%w: node %d is no voter", ErrInvalid, o.Self)
-		}
 		if o.Log == nil {
 			return nil, fmt.Errorf("%w: no log to read", ErrInvalid)
 		}
@@ -175,8 +263,8 @@ func New(o Options) (*Core, error) {
 		return nil, fmt.Errorf("%w: record: %w", ErrCorrupt, err)
 	}
 	for _, b := range [2]Ballot{o.Record.Promised, o.Record.Accepted} {
-		if !b.IsZero() && b.Cfg != o.Cfg {
-			return nil, fmt.Errorf("%w: record has ballot %s of another configuration than %d", ErrInvalid, b, o.Cfg)
+		if !b.IsZero() && b.Cfg != newest.Version {
+			return nil, fmt.Errorf("%w: record has ballot %s of another configuration than %d", ErrInvalid, b, newest.Version)
 		}
 	}
 	tuning := &defaultTuning
@@ -187,11 +275,11 @@ func New(o Options) (*Core, error) {
 		}
 	}
 	c := &Core{
-		self: o.Self, cfg: o.Cfg, quorums: o.Quorums, log: o.Log, tuning: tuning, sole: sole,
+		self: o.Self, cfg: newest.Version, quorums: newest.Quorums, log: o.Log, tuning: tuning, sole: sole,
 		rec: o.Record, applied: o.Record.Applied, unstable: o.Record.Last + 1,
 	}
 	if c.rec.First == 0 {
-		c.rec.First, c.rec.HaveFrom = 1, 1
+		c.rec.First = 1
 	}
 	if err := c.loadTail(o.Tail); err != nil {
 		return nil, err
@@ -331,7 +419,7 @@ func (c *Core) readySole() Ready {
 		}
 		c.rec.Commit, c.rec.Applied = c.rec.Last, c.rec.Last
 		c.rec.AppliedTime, c.rec.AppliedChain = c.rec.LastTime, c.rec.LastChain
-		c.rec.First, c.rec.HaveFrom = c.rec.Last+1, c.rec.Last+1
+		c.rec.First = c.rec.Last + 1
 		c.rec.Established = max(c.rec.Established, c.cfg)
 		c.uncommittedBytes = 0
 	}

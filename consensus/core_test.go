@@ -12,7 +12,7 @@ import (
 // logOf makes a chained log of the payloads, accepted at ballot 1.1.1, and the record that goes with it.
 func logOf(applied, commit Slot, payloads ...string) (Record, []Entry) {
 	b := Ballot{Cfg: 1, Round: 1, Node: 1}
-	r := Record{Promised: b, Accepted: b, Last: Slot(len(payloads)), Commit: commit, Applied: applied, First: 1, HaveFrom: 1}
+	r := Record{Promised: b, Accepted: b, Last: Slot(len(payloads)), Commit: commit, Applied: applied, First: 1}
 	var entries []Entry
 	before := uint64(0)
 	for i, p := range payloads {
@@ -45,10 +45,9 @@ func TestNewRefuses(t *testing.T) {
 		want  string
 	}{
 		{"sound", func(*Options) {}, nil, ""},
-		{"no configuration", func(o *Options) { o.Quorums = nil }, ErrInvalid, "no quorum configuration"},
-		{"no voter", func(o *Options) { o.Self = 4 }, ErrInvalid, "node 4 is no voter"},
+		{"no configuration", func(o *Options) { o.Configurations = nil }, ErrInvalid, "0 configurations"},
 		{"no log", func(o *Options) { o.Log = nil }, ErrInvalid, "no log to read"},
-		{"another configuration", func(o *Options) { o.Cfg = 2 }, ErrInvalid, "ballot 1.1.1 of another configuration than 2"},
+		{"another configuration", func(o *Options) { o.Configurations = configs(2, three) }, ErrInvalid, "ballot 1.1.1 of another configuration than 2"},
 		{"bad tuning", func(o *Options) { tn := tuning; tn.MessageBytes, tn.RetryAfter = 0, 0; o.Tuning = &tn }, ErrInvalid, "RetryAfter is 0 ns"},
 		{"bad record", func(o *Options) { o.Record.Commit = 9 }, ErrCorrupt, "do not rise"},
 		{"tail too short", func(o *Options) { o.Tail = o.Tail[:1] }, ErrCorrupt, "log has 1 entries after slot 1, record wants 2"},
@@ -61,7 +60,7 @@ func TestNewRefuses(t *testing.T) {
 		{"another end", func(o *Options) { o.Record.LastChain++ }, ErrBroken, "slot 3 has chain"},
 		{"another last time", func(o *Options) { o.Record.LastTime++ }, ErrBroken, "slot 3 has chain"},
 	} {
-		o := Options{Self: 1, Quorums: three, Cfg: 1, Log: failingLog{}}
+		o := Options{Self: 1, Configurations: configs(1, three), Log: failingLog{}}
 		o.Record, o.Tail = logOf(1, 2, "a", "b", "c")
 		tc.f(&o)
 		_, err := New(o)
@@ -77,13 +76,13 @@ func TestTuningReportsEveryProblem(t *testing.T) {
 	if err := sound.validate(); err != nil {
 		t.Errorf("default: %v", err)
 	}
-	least := Tuning{1, 1, 1, 1, 0, 0, 1, 1}
+	least := Tuning{1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1}
 	if err := least.validate(); err != nil {
 		t.Errorf("least: %v", err)
 	}
-	bad := Tuning{UncommittedEntriesMax + 1, 0, 0, 0, -1, -1, 0, TimeMax + 1}
+	bad := Tuning{UncommittedEntriesMax + 1, 0, 0, 0, -1, -1, 0, TimeMax + 1, 0, 0, 0}
 	err := fmt.Sprint(bad.validate())
-	for _, field := range []string{"UncommittedEntries", "UncommittedBytes", "MessageBytes", "InflightMessages", "RetainedEntries", "RetainedBytes", "FlushAfter", "RetryAfter"} {
+	for _, field := range []string{"UncommittedEntries", "UncommittedBytes", "MessageBytes", "InflightMessages", "RetainedEntries", "RetainedBytes", "FlushAfter", "RetryAfter", "LearnAfter", "LearnBytes", "SnapshotRetryAfter"} {
 		if !strings.Contains(err, field) {
 			t.Errorf("%s is not reported by: %s", field, err)
 		}
@@ -95,17 +94,17 @@ func TestTuningReportsEveryProblem(t *testing.T) {
 func TestSoleVoterInheritsLog(t *testing.T) {
 	q := layout([]int{1}, 0, 0)
 	rec, tail := logOf(1, 1, "a", "b", "c")
-	c, err := New(Options{Self: 1, Quorums: q, Cfg: 1, Record: rec, Tail: tail})
+	c, err := New(Options{Self: 1, Configurations: configs(1, q), Record: rec, Tail: tail})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.MayServeLocal() || c.HasReady() {
 		t.Error("an unapplied log is not the newest state, and asks for nothing")
 	}
-	if err := c.Campaign(); err != nil {
+	if err := c.Campaign(Global); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := c.Propose(1, []byte("d")); err != nil {
+	if _, _, err := c.Propose(1, Proposal{Payload: []byte("d")}); err != nil {
 		t.Fatal(err)
 	}
 	r := c.Ready()
@@ -113,7 +112,7 @@ func TestSoleVoterInheritsLog(t *testing.T) {
 		t.Errorf("committed %s, ready %+v, record %+v", got, r, r.Record)
 	}
 	c.Advance()
-	if _, _, err := c.Propose(1, []byte("e")); err != nil {
+	if _, _, err := c.Propose(1, Proposal{Payload: []byte("e")}); err != nil {
 		t.Fatal(err)
 	}
 	if r := c.Ready(); r.TruncateFrom != 0 || len(r.Committed) != 1 {
@@ -126,10 +125,10 @@ func TestProposeAtTheLimits(t *testing.T) {
 	q := layout([]int{1}, 0, 0)
 	at := func(f func(*Record)) *Core {
 		t.Helper()
-		r := Record{First: 8, HaveFrom: 8, Last: 7, Commit: 7, Applied: 7, LastTime: 5, AppliedTime: 5, Promised: Ballot{1, 1, 1}, Accepted: Ballot{1, 1, 1}}
+		r := Record{First: 8, Last: 7, Commit: 7, Applied: 7, LastTime: 5, AppliedTime: 5, Promised: Ballot{1, 1, 1}, Accepted: Ballot{1, 1, 1}}
 		f(&r)
 		r.AppliedTime = r.LastTime
-		c, err := New(Options{Self: 1, Quorums: q, Cfg: 1, Record: r})
+		c, err := New(Options{Self: 1, Configurations: configs(1, q), Record: r})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,21 +141,21 @@ func TestProposeAtTheLimits(t *testing.T) {
 		}
 	}
 	c := at(func(r *Record) { r.Promised.Round, r.Accepted.Round = RoundMax, RoundMax })
-	refused("campaign after the last round", c.Campaign())
+	refused("campaign after the last round", c.Campaign(Global))
 	if c.HasReady() {
 		t.Error("a refused campaign has something to write")
 	}
 
 	propose := func(c *Core, now Timestamp, payload []byte) error {
 		t.Helper()
-		if err := c.Campaign(); err != nil {
+		if err := c.Campaign(Global); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := c.Propose(now, payload)
+		_, _, err := c.Propose(now, Proposal{Payload: payload})
 		return err
 	}
 	last := Slot(SlotMax)
-	c = at(func(r *Record) { r.Last, r.Commit, r.Applied, r.First, r.HaveFrom = last-1, last-1, last-1, last, last })
+	c = at(func(r *Record) { r.Last, r.Commit, r.Applied, r.First = last-1, last-1, last-1, last })
 	if err := propose(c, 9, nil); err != nil {
 		t.Errorf("the last slot: %v", err)
 	}
@@ -199,17 +198,17 @@ func TestLogThatFailsStopsTheCore(t *testing.T) {
 		{"another slot", failingLog{entries: all[1:2]}, ErrCorrupt},
 		{"too many", failingLog{entries: append(all[:3:3], all...)}, ErrCorrupt},
 	} {
-		c, err := New(Options{Self: 1, Quorums: layout([]int{3}, 1, 0), Cfg: 1, Record: rec, Log: tc.log})
+		c, err := New(Options{Self: 1, Configurations: configs(1, layout([]int{3}, 1, 0)), Record: rec, Log: tc.log})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Campaign(); err != nil {
+		if err := c.Campaign(Global); err != nil {
 			t.Fatal(err)
 		}
 		c.Ready()
 		c.Advance()
 		// Node 2 promises an empty log: it needs all of ours.
-		if err := c.Step(Message{Type: Promise, From: 2, To: 1, Ballot: c.Status().Ballot, First: 1, HaveFrom: 1}); err != nil {
+		if err := c.Step(Message{Type: Promise, From: 2, To: 1, Ballot: c.Status().Ballot, First: 1}); err != nil {
 			t.Fatal(err)
 		}
 		if r := c.Ready(); len(r.MsgsNow) != 0 || r.Record != nil {
@@ -218,7 +217,7 @@ func TestLogThatFailsStopsTheCore(t *testing.T) {
 		if !errors.Is(c.Err(), tc.want) || errors.Is(c.Err(), ErrInvalid) {
 			t.Errorf("%s: stopped by %v, want %v", tc.name, c.Err(), tc.want)
 		}
-		if _, _, err := c.Propose(1, nil); !errors.Is(err, tc.want) || c.HasReady() || c.NeedsTick() || c.MayServeLocal() {
+		if _, _, err := c.Propose(1, Proposal{}); !errors.Is(err, tc.want) || c.HasReady() || c.NeedsTick() || c.MayServeLocal() {
 			t.Errorf("%s: goes on: %v", tc.name, err)
 		}
 	}
@@ -228,17 +227,17 @@ func TestLogThatFailsStopsTheCore(t *testing.T) {
 // up and says why, an owner leaves the peer alone, and nobody stops.
 func TestTrimmedLogNeedsSnapshot(t *testing.T) {
 	q := layout([]int{3}, 1, 0)
-	c, err := New(Options{Self: 1, Quorums: q, Cfg: 1, Log: failingLog{err: errors.New("not kept")}})
+	c, err := New(Options{Self: 1, Configurations: configs(1, q), Log: failingLog{err: errors.New("not kept")}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Campaign(); err != nil {
+	if err := c.Campaign(Global); err != nil {
 		t.Fatal(err)
 	}
 	c.Ready()
 	c.Advance()
 	if err := c.Step(Message{
-		Type: Promise, From: 2, To: 1, Ballot: c.Status().Ballot, Last: 9, Commit: 9, First: 5, HaveFrom: 5, Chain: 1,
+		Type: Promise, From: 2, To: 1, Ballot: c.Status().Ballot, Last: 9, Commit: 9, First: 5, Chain: 1,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -247,17 +246,17 @@ func TestTrimmedLogNeedsSnapshot(t *testing.T) {
 	}
 
 	rec, _ := logOf(3, 3, "a", "b", "c")
-	rec.First, rec.HaveFrom = 4, 4
-	c, err = New(Options{Self: 1, Quorums: q, Cfg: 1, Record: rec, Log: failingLog{err: errors.New("not kept")}})
+	rec.First = 4
+	c, err = New(Options{Self: 1, Configurations: configs(1, q), Record: rec, Log: failingLog{err: errors.New("not kept")}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Campaign(); err != nil {
+	if err := c.Campaign(Global); err != nil {
 		t.Fatal(err)
 	}
 	c.Ready()
 	c.Advance()
-	if err := c.Step(Message{Type: Promise, From: 2, To: 1, Ballot: c.Status().Ballot, First: 1, HaveFrom: 1}); err != nil {
+	if err := c.Step(Message{Type: Promise, From: 2, To: 1, Ballot: c.Status().Ballot, First: 1}); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range c.Ready().MsgsNow {
@@ -298,7 +297,7 @@ func sign(n int) int {
 
 // TestReadyOutlivesInputs checks that what was handed out stays as it was while the log is replaced behind it.
 func TestReadyOutlivesInputs(t *testing.T) {
-	c, err := New(Options{Self: 2, Quorums: layout([]int{3}, 1, 0), Cfg: 1, Log: failingLog{}})
+	c, err := New(Options{Self: 2, Configurations: configs(1, layout([]int{3}, 1, 0)), Log: failingLog{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +339,7 @@ func TestRecoveryMistrusts(t *testing.T) {
 	foreign, _ := logOf(0, 1, "z", "x", "y")
 	ballot := Ballot{1, 2, 1}
 	promise := func(r Record, last, commit Slot) Message {
-		return Message{Type: Promise, From: 2, To: 1, Ballot: ballot, Accepted: r.Accepted, Last: last, Commit: commit, Chain: r.LastChain, First: 1, HaveFrom: 1}
+		return Message{Type: Promise, From: 2, To: 1, Ballot: ballot, Accepted: r.Accepted, Last: last, Commit: commit, Chain: r.LastChain, First: 1}
 	}
 	reply := func(after Slot, before uint64, entries ...Entry) Message {
 		return Message{Type: FetchReply, From: 2, To: 1, Ballot: ballot, Slot: after, Chain: before, Entries: entries, Commit: 1}
@@ -366,15 +365,15 @@ func TestRecoveryMistrusts(t *testing.T) {
 		{"pieces of two logs", []Message{
 			promise(other, 3, 1), reply(2, others[1].Chain, others[2]), reply(1, others[0].Chain, others[1]), reply(2, 77, Entry{Slot: 3, Ballot: ballot, Time: 99}.chained(77)),
 		}, ErrInvalid, Preparing, "truncate=0 "},
-		{"promise below a commit", []Message{promise(other, 3, 1), {Type: Promise, From: 3, To: 1, Ballot: ballot, Last: 5, Commit: 5, First: 1, HaveFrom: 1}}, nil, Preparing, "truncate=0 "},
-		{"commit beyond every log", []Message{{Type: Promise, From: 2, To: 1, Ballot: ballot, Last: 5, Commit: 5, First: 1, HaveFrom: 1}}, ErrBroken, Preparing, ""},
+		{"promise below a commit", []Message{promise(other, 3, 1), {Type: Promise, From: 3, To: 1, Ballot: ballot, Last: 5, Commit: 5, First: 1}}, nil, Preparing, "truncate=0 "},
+		{"commit beyond every log", []Message{{Type: Promise, From: 2, To: 1, Ballot: ballot, Last: 5, Commit: 5, First: 1}}, ErrBroken, Preparing, ""},
 		{"another committed slot", []Message{promise(foreign, 3, 1), reply(2, 77, Entry{Slot: 3, Ballot: ballot, Time: 99}.chained(77)), reply(1, foreign.AppliedChain, Entry{Slot: 2, Ballot: ballot, Time: 99}.chained(foreign.AppliedChain))}, ErrBroken, Preparing, ""},
 	} {
-		c, err := New(Options{Self: 1, Quorums: layout([]int{3}, 1, 0), Cfg: 1, Record: own, Tail: append([]Entry(nil), tail...), Log: failingLog{err: errors.New("not needed")}})
+		c, err := New(Options{Self: 1, Configurations: configs(1, layout([]int{3}, 1, 0)), Record: own, Tail: append([]Entry(nil), tail...), Log: failingLog{err: errors.New("not needed")}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Campaign(); err != nil {
+		if err := c.Campaign(Global); err != nil {
 			t.Fatal(err)
 		}
 		c.Ready()

@@ -12,9 +12,25 @@ type Entry struct {
 	Slot    Slot
 	Ballot  Ballot    // at which its owner first proposed it; a later owner that adopts the log leaves it as it is
 	Time    Timestamp // commit time, above that of the slot before
-	Payload []byte    // opaque to this package, at most PayloadLenMax
+	Payload []byte    // of a command: opaque to this package, at most PayloadLenMax
 	Chain   uint64    // see chain
+	Kind    EntryKind
+	// Session and Seq are the identity of the request that a command came from; 0 and 0 for none.
+	Session, Seq uint64
+	// Next, of a stop-sign, is the configuration that it leads to.
+	Next uint64
 }
+
+// EntryKind says what an entry is.
+type EntryKind uint8
+
+// The kinds.
+const (
+	// Command is a payload for the state machine.
+	Command EntryKind = iota
+	// StopSign ends the log for ballots of configurations below Next.
+	StopSign
+)
 
 // chain is the hash of a log up to and with e, from the chain of the slot before it (0 before the first). Logs with equal
 // chains at a slot are equal up to there. It detects mistakes and decay; it does not authenticate: whoever can choose
@@ -28,7 +44,10 @@ func chain(before uint64, e *Entry) uint64 {
 	h = mix(h ^ e.Ballot.Round)
 	h = mix(h ^ uint64(e.Ballot.Node))
 	h = mix(h ^ e.Time)
-	h = mix(h ^ uint64(len(e.Payload)))
+	h = mix(h ^ (uint64(len(e.Payload)) | uint64(e.Kind)<<32))
+	h = mix(h ^ e.Session)
+	h = mix(h ^ e.Seq)
+	h = mix(h ^ e.Next)
 	return mix(h ^ (uint64(crc32.Checksum(e.Payload, castagnoli))<<32 | uint64(crc32.ChecksumIEEE(e.Payload))))
 }
 
@@ -43,17 +62,18 @@ func mix(h uint64) uint64 {
 
 // Layout of an entry:
 //
-//	1      version, 1
+//	1      version, 2
 //	v      slot
 //	v v v  ballot: configuration, round, node
 //	8      commit time, little endian
 //	8      chain, little endian
+//	v v v v  kind, session, seq, next
 //	v      length of the payload
 //	...    payload
 //	4      CRC-32C of all that, little endian
 //
 // v is an unsigned varint in its shortest form, so that an entry has one layout only.
-const entryVersion = 1
+const entryVersion = 2
 
 // AppendTo appends e as it lies on disk and on the wire.
 func (e *Entry) AppendTo(dst []byte) []byte {
@@ -63,6 +83,10 @@ func (e *Entry) AppendTo(dst []byte) []byte {
 	w.ballot(e.Ballot)
 	w.fixed64(e.Time)
 	w.fixed64(e.Chain)
+	w.uvarint(uint64(e.Kind))
+	w.uvarint(e.Session)
+	w.uvarint(e.Seq)
+	w.uvarint(e.Next)
 	w.uvarint(uint64(len(e.Payload)))
 	w.buf = append(w.buf, e.Payload...)
 	return w.checksum(start)
@@ -76,6 +100,12 @@ func DecodeEntry(src []byte) (Entry, error) {
 	e.Ballot = r.ballot()
 	e.Time = r.fixed64()
 	e.Chain = r.fixed64()
+	kind := r.uvarint()
+	if kind > uint64(StopSign) {
+		r.fail("unknown kind %d", kind)
+	}
+	e.Kind = EntryKind(kind)
+	e.Session, e.Seq, e.Next = r.uvarint(), r.uvarint(), r.uvarint()
 	e.Payload = r.bytes(r.uvarint(), PayloadLenMax)
 	if err := r.close(); err != nil {
 		return Entry{}, err
@@ -95,6 +125,14 @@ func (e *Entry) check() error {
 		return fmt.Errorf("time %d is not between 1 and %d", e.Time, TimeMax)
 	case len(e.Payload) > PayloadLenMax:
 		return fmt.Errorf("payload of %d bytes exceeds limit %d", len(e.Payload), PayloadLenMax)
+	case e.Kind > StopSign:
+		return fmt.Errorf("unknown kind %d", e.Kind)
+	case (e.Session == 0) != (e.Seq == 0):
+		return fmt.Errorf("session %d and seq %d: only one of them is 0", e.Session, e.Seq)
+	case e.Kind == Command && e.Next != 0:
+		return fmt.Errorf("a command that leads to configuration %d", e.Next)
+	case e.Kind == StopSign && (e.Next <= e.Ballot.Cfg || e.Session != 0 || len(e.Payload) > 0):
+		return fmt.Errorf("a stop-sign to configuration %d at ballot %s, session %d, payload of %d bytes", e.Next, e.Ballot, e.Session, len(e.Payload))
 	}
 	return checkBallot(e.Ballot)
 }

@@ -107,7 +107,7 @@ func (h *hostile) op() bool {
 	case b < 192:
 		err = c.Step(h.message())
 	case b < 204:
-		err = c.Campaign()
+		err = c.Campaign(Global)
 	case b < 232:
 		for range 3 {
 			if err == nil && h.n.busy() {
@@ -118,7 +118,7 @@ func (h *hostile) op() bool {
 		h.clock += Timestamp(h.byte()) * 10e6
 		c.Tick(h.clock)
 	case b < 252:
-		_, _, err = c.Propose(Timestamp(h.number(h.clock)), []byte{b})
+		_, _, err = c.Propose(Timestamp(h.number(h.clock)), Proposal{Payload: []byte{b}})
 	default:
 		h.n.crash(int(b) % (len(h.n.pending) + 1))
 		h.promised, h.commit = h.n.record().Promised, h.n.record().Commit

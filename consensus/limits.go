@@ -25,6 +25,12 @@ const (
 	PayloadLenMax = 256 << 20
 	// EntriesPerMessageMax bounds the entries of one message: what two owners may leave unchosen.
 	EntriesPerMessageMax = 2 * UncommittedEntriesMax
+	// ConfigurationsMax bounds the configurations of a group that are not retired.
+	ConfigurationsMax = 4
+	// GlobalPromisesMax bounds Record.GlobalPromises.
+	GlobalPromisesMax = 4
+	// ReadsMax bounds the reads that wait for a confirmation.
+	ReadsMax = 1 << 16
 	// UncommittedEntriesMax bounds Tuning.UncommittedEntries.
 	UncommittedEntriesMax = 1 << 16
 )
@@ -52,6 +58,13 @@ type Tuning struct {
 	// 40 ms and 300 ms. RetryAfter should be above the round trip to the farthest voter: below it, everything is sent twice.
 	FlushAfter Timestamp
 	RetryAfter Timestamp
+	// LearnAfter and LearnBytes are how long chosen entries wait, and how many bytes of payload at most, before they go to a
+	// node outside of the home or to a learner. At least 1; default 20 ms and 64 KiB.
+	LearnAfter Timestamp
+	LearnBytes int
+	// SnapshotRetryAfter is how long an owner waits for the Learned of a snapshot before it offers one again. At least 1;
+	// default 10 s. It should be above the time that the largest state takes.
+	SnapshotRetryAfter Timestamp
 }
 
 // DefaultTuning is what a Core without Options.Tuning has.
@@ -63,6 +76,7 @@ var defaultTuning = Tuning{
 	MessageBytes: 1 << 20, InflightMessages: 64,
 	RetainedEntries: 1 << 10, RetainedBytes: 4 << 20,
 	FlushAfter: 40e6, RetryAfter: 300e6,
+	LearnAfter: 20e6, LearnBytes: 64 << 10, SnapshotRetryAfter: 10e9,
 }
 
 // validate reports every field that is out of its bounds.
@@ -78,6 +92,7 @@ func (t *Tuning) validate() error {
 		{"InflightMessages", t.InflightMessages, 1, math.MaxInt},
 		{"RetainedEntries", t.RetainedEntries, 0, math.MaxInt},
 		{"RetainedBytes", t.RetainedBytes, 0, math.MaxInt},
+		{"LearnBytes", t.LearnBytes, 1, math.MaxInt},
 	} {
 		if f.have < f.min || f.have > f.max {
 			errs = append(errs, fmt.Errorf("%s is %d, not between %d and %d", f.name, f.have, f.min, f.max))
@@ -86,7 +101,7 @@ func (t *Tuning) validate() error {
 	for _, f := range [...]struct {
 		name string
 		have Timestamp
-	}{{"FlushAfter", t.FlushAfter}, {"RetryAfter", t.RetryAfter}} {
+	}{{"FlushAfter", t.FlushAfter}, {"RetryAfter", t.RetryAfter}, {"LearnAfter", t.LearnAfter}, {"SnapshotRetryAfter", t.SnapshotRetryAfter}} {
 		if f.have < 1 || f.have > TimeMax {
 			errs = append(errs, fmt.Errorf("%s is %d ns, not between 1 and %d", f.name, f.have, TimeMax))
 		}

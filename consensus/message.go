@@ -5,6 +5,8 @@ package consensus
 import (
 	"fmt"
 	"strings"
+
+	"github.com/atlas-edge/atlas/consensus/quorum"
 )
 
 // MessageType says what a Message asks or answers.
@@ -14,8 +16,7 @@ type MessageType uint8
 const (
 	// Prepare, P to A: promise Ballot.
 	Prepare MessageType = iota + 1
-	// Promise, A to P: A promised Ballot. It describes A's log: Accepted, Last, Chain (of Last), Commit, First, HaveFrom,
-	// Established.
+	// Promise, A to P: A promised Ballot. It describes A's log: Accepted, Last, Chain (of Last), Commit, First, Established.
 	Promise
 	// Fetch, P to A, which promised Ballot: send the slots Slot+1..Last of your log.
 	Fetch
@@ -38,11 +39,33 @@ const (
 	// Slot is the slot that A expects next: after its log if Accepted, where A last accepted, is Ballot; after its Commit if
 	// it is not, which asks for an AcceptSync or a Learn from there.
 	Nack
+	// PrePrepare, P to A: would you promise Ballot? Nothing is promised by asking or answering.
+	PrePrepare
+	// PrePromise, A to P: A would promise Ballot, or a higher one of the same node: it has promised Promised. Established is
+	// as in a Promise.
+	PrePromise
+	// Cancel, P to A: P has given up Ballot, a global one, before it was won, and will never use it.
+	Cancel
+	// Release, from the owner of Ballot to the node that is to own next: the owner has ended Ballot. Its log went to Last, its
+	// Commit is Commit, its home was Home.
+	Release
+	// Fortify, P to A, which has accepted at Ballot: tie yourself to Epoch of P.
+	Fortify
+	// Fortified, A to P: A is tied to FortEpoch of P, durably.
+	Fortified
+	// Confirm, P to A: say that Ballot is still the highest that you promised. Seq says which question this is.
+	Confirm
+	// Confirmed, A to P: at the time of question Seq, Ballot was the highest that A had promised.
+	Confirmed
+	// Snapshot, P to A: the state at Slot, of this Chain and Time, travels beside this message.
+	Snapshot
 )
 
 var messageNames = [...]string{
 	Prepare: "Prepare", Promise: "Promise", Fetch: "Fetch", FetchReply: "FetchReply", AcceptSync: "AcceptSync", Accept: "Accept",
 	Accepted: "Accepted", Learn: "Learn", Learned: "Learned", Nack: "Nack",
+	PrePrepare: "PrePrepare", PrePromise: "PrePromise", Cancel: "Cancel", Release: "Release", Fortify: "Fortify", Fortified: "Fortified",
+	Confirm: "Confirm", Confirmed: "Confirmed", Snapshot: "Snapshot",
 }
 
 // String is the name of the message, as the documents have it.
@@ -76,8 +99,23 @@ type Message struct {
 	Promised, Accepted Ballot
 	Last               Slot // also Fetch
 	// Promise.
-	First, HaveFrom Slot
-	Established     uint64
+	First       Slot
+	Established uint64
+
+	Time           Timestamp   // Snapshot: of Slot
+	Scope          Scope       // of Ballot
+	Home           quorum.Home // of Ballot, relative to its configuration
+	AcceptedHome   quorum.Home // of Accepted, relative to its configuration
+	GlobalPromised Ballot      // Promise: the highest promise to a global ballot above Accepted
+	Release        Ballot      // PrePrepare and Prepare: the ballot that its owner released to the sender
+	Epoch          uint64      // of the owner's life: AcceptSync, Accept, Fortify
+	FortEpoch      uint64      // of the owner's life that the acceptor is tied to, 0 for none: Accepted, Fortified
+	Seq            uint64      // Confirm, Confirmed
+	StaleCfg       uint64      // Nack, if not 0: ballots of configurations below it are not answered any more
+	LeasedOwner    NodeID      // Nack, if not 0: the acceptor is tied to this owner
+	LeasedFor      Timestamp   // and for so many nanoseconds more
+	StopSlot       Slot        // Promise, Snapshot: of the last stop-sign known to be chosen, 0 for none
+	StopNext       uint64      // and the configuration that it leads to
 }
 
 // String is one line for transcripts and traces; payloads stay out of it.

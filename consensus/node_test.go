@@ -98,7 +98,7 @@ func (n *testNode) start() error {
 		tail = append(tail, e)
 	}
 	var err error
-	n.core, err = New(Options{Self: n.id, Quorums: n.quorums, Cfg: 1, Record: rec, Tail: tail, Log: n, Tuning: n.tuning})
+	n.core, err = New(Options{Self: n.id, Configurations: configs(1, n.quorums), Record: rec, Tail: tail, Log: n, Tuning: n.tuning})
 	return err
 }
 
@@ -220,4 +220,9 @@ func describeEntries(entries []Entry) string {
 		words = append(words, fmt.Sprintf("%d@%s:%s", e.Slot, e.Ballot, e.Payload))
 	}
 	return strings.Join(words, " ")
+}
+
+// configs is one configuration.
+func configs(version uint64, q *quorum.Config) []Configuration {
+	return []Configuration{{Version: version, Quorums: q}}
 }

@@ -27,7 +27,7 @@ type proposer struct {
 // Campaign begins phase 1 at a fresh round: nothing is sent before that round is durable as this node's promise, and a
 // restart takes another. It does nothing if a ballot is won and not lost, and begins again while Preparing. The sole voter has
 // won at once.
-func (c *Core) Campaign() error {
+func (c *Core) Campaign(Scope) error {
 	if c.err != nil {
 		return c.err
 	}
@@ -64,10 +64,17 @@ func (c *Core) stepDown() {
 	c.state, c.ballot, c.recovered, c.p, c.uncommittedBytes = Follower, Ballot{}, 0, nil, 0
 }
 
+// Proposal is a command to be chosen. Session and Seq are the identity of the request that it came from, 0 and 0 for none.
+type Proposal struct {
+	Payload      []byte
+	Session, Seq uint64
+}
+
 // Propose puts a payload behind the own log and says in which slot and at what commit time: now, or one more than that of the
 // slot before if that is later. The payload is kept, and must not change. Requires: a won ballot, else ErrNotOwner. What
 // becomes of the proposal is told by duty 7.
-func (c *Core) Propose(now Timestamp, payload []byte) (Slot, Timestamp, error) {
+func (c *Core) Propose(now Timestamp, p Proposal) (Slot, Timestamp, error) {
+	payload := p.Payload
 	switch {
 	case c.err != nil:
 		return 0, 0, c.err
@@ -75,6 +82,8 @@ func (c *Core) Propose(now Timestamp, payload []byte) (Slot, Timestamp, error) {
 		return 0, 0, ErrNotOwner
 	case len(payload) > PayloadLenMax:
 		return 0, 0, fmt.Errorf("%w: payload of %d bytes exceeds limit %d", ErrInvalid, len(payload), PayloadLenMax)
+	case (p.Session == 0) != (p.Seq == 0):
+		return 0, 0, fmt.Errorf("%w: session %d and seq %d: only one of them is 0", ErrInvalid, p.Session, p.Seq)
 	case now > TimeMax || c.rec.LastTime >= TimeMax:
 		return 0, 0, fmt.Errorf("%w: time %d after %d exceeds limit %d", ErrInvalid, now, c.rec.LastTime, TimeMax)
 	case c.rec.Last >= SlotMax:
@@ -83,7 +92,7 @@ func (c *Core) Propose(now Timestamp, payload []byte) (Slot, Timestamp, error) {
 		return 0, 0, ErrBusy
 	}
 	c.clock = max(c.clock, now)
-	e := Entry{Slot: c.rec.Last + 1, Ballot: c.ballot, Time: max(now, c.rec.LastTime+1), Payload: payload}
+	e := Entry{Slot: c.rec.Last + 1, Ballot: c.ballot, Time: max(now, c.rec.LastTime+1), Payload: payload, Session: p.Session, Seq: p.Seq}
 	e.Chain = chain(c.rec.LastChain, &e)
 	c.append(e)
 	c.uncommittedBytes += len(payload)

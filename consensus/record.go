@@ -2,14 +2,17 @@
 
 package consensus
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/atlas-edge/atlas/consensus/quorum"
+)
 
 // Record is what an acceptor must not forget of a group: one small row on disk. A group without one is untouched, which the
 // zero Record says.
 //
 //	Accepted <= Promised
 //	First-1 <= Applied <= Commit <= Last
-//	First <= HaveFrom <= Last+1
 type Record struct {
 	// Promised is the highest ballot that this node has promised or accepted at; it answers no lower one.
 	Promised Ballot
@@ -19,28 +22,51 @@ type Record struct {
 	Commit   Slot // known here to be chosen
 	Applied  Slot // in the state machine: the record is written in the batch that applies
 	First    Slot // of the log that is kept: those before it are only in the state. Last+1 when nothing is kept
-	// HaveFrom is where the contiguous end of the log begins. It is First: only a log with a gap below what it has accepted
-	// has it higher, which needs snapshots and does not occur yet.
-	HaveFrom Slot
 	// The commit times and the chains of the slots Last and Applied.
 	LastTime, AppliedTime   Timestamp
 	LastChain, AppliedChain uint64
 	// Established is the highest configuration in which a log is known here to be chosen; phase 1 need not ask older ones.
 	Established uint64
+	// AcceptedHome is the home of Accepted, relative to its configuration.
+	AcceptedHome quorum.Home
+	// GlobalPromises are the global ballots above Accepted that this node has promised and that were not cancelled: rising,
+	// zero from the first that is not used.
+	GlobalPromises [GlobalPromisesMax]GlobalPromise
+	// Fort is the owner's life that this acceptor is tied to.
+	Fort Fort
+	// StopSlot is the slot of the last stop-sign known here to be chosen, 0 for none, and StopNext the configuration that it
+	// leads to: nothing follows it at a ballot of a lower one.
+	StopSlot Slot
+	StopNext uint64
+}
+
+// GlobalPromise is a promise to a global ballot. A sticky one stands for several: it cannot be cancelled.
+type GlobalPromise struct {
+	Ballot Ballot
+	Sticky bool
+}
+
+// Fort names a life of an owner; zero for none.
+type Fort struct {
+	Owner NodeID
+	Epoch uint64
 }
 
 // RecordLenMax bounds the layout of a Record, in bytes.
-const RecordLenMax = 160
+const RecordLenMax = 528
 
 // Layout of a record:
 //
-//	1        version, 1
+//	1        version, 2
 //	1        flags: 1 = Accepted is Promised, 2 = Applied is Last
 //	v v v    Promised: configuration, round, node
 //	v v v    Accepted, unless flag 1
 //	v v v    Last, Last-Commit, Commit-Applied; only the first if flag 2
-//	v v      First, HaveFrom-First
-//	v        Established
+//	v v      First, Established
+//	v*4      AcceptedHome
+//	(v v v v)*4  GlobalPromises: ballot, sticky
+//	v v      Fort: owner, epoch
+//	v v      StopSlot, StopNext
 //	8        LastTime, little endian
 //	8        LastChain, little endian
 //	8 8      AppliedTime, AppliedChain, little endian, unless flag 2
@@ -48,7 +74,7 @@ const RecordLenMax = 160
 //
 // v is an unsigned varint in its shortest form, and a flag is set where it can be, so that a record has one layout only.
 const (
-	recordVersion = 1
+	recordVersion = 2
 
 	flagAcceptedIsPromised = 1 << 0
 	flagAppliedIsLast      = 1 << 1
@@ -75,8 +101,22 @@ func (r *Record) Append(dst []byte) []byte {
 		w.uvarint(uint64(r.Commit - r.Applied))
 	}
 	w.uvarint(uint64(r.First))
-	w.uvarint(uint64(r.HaveFrom - r.First))
 	w.uvarint(r.Established)
+	for _, h := range r.AcceptedHome.Words() {
+		w.uvarint(h)
+	}
+	for i := range r.GlobalPromises {
+		w.ballot(r.GlobalPromises[i].Ballot)
+		if r.GlobalPromises[i].Sticky {
+			w.uvarint(1)
+		} else {
+			w.uvarint(0)
+		}
+	}
+	w.uvarint(uint64(r.Fort.Owner))
+	w.uvarint(r.Fort.Epoch)
+	w.uvarint(uint64(r.StopSlot))
+	w.uvarint(r.StopNext)
 	w.fixed64(r.LastTime)
 	w.fixed64(r.LastChain)
 	if flags&flagAppliedIsLast == 0 {
@@ -103,8 +143,17 @@ func DecodeRecord(src []byte) (Record, error) {
 		rec.Applied = rec.Commit - Slot(r.uvarint())
 	}
 	rec.First = Slot(r.uvarint())
-	rec.HaveFrom = rec.First + Slot(r.uvarint())
 	rec.Established = r.uvarint()
+	var home [quorum.HomeWords]uint64
+	for i := range home {
+		home[i] = r.uvarint()
+	}
+	rec.AcceptedHome = quorum.HomeFromWords(home)
+	for i := range rec.GlobalPromises {
+		rec.GlobalPromises[i] = GlobalPromise{r.ballot(), r.uvarint() != 0}
+	}
+	rec.Fort = Fort{NodeID(r.uvarint()), r.uvarint()}
+	rec.StopSlot, rec.StopNext = Slot(r.uvarint()), r.uvarint()
 	rec.LastTime = r.fixed64()
 	rec.LastChain = r.fixed64()
 	rec.AppliedTime, rec.AppliedChain = rec.LastTime, rec.LastChain
@@ -141,8 +190,6 @@ func (r *Record) check() error {
 		return fmt.Errorf("applied %d, commit %d, last %d do not rise to at most %d", r.Applied, r.Commit, r.Last, SlotMax)
 	case r.First == 0 || r.First > r.Applied+1:
 		return fmt.Errorf("first %d is not between 1 and applied+1 = %d", r.First, r.Applied+1)
-	case r.HaveFrom < r.First || r.HaveFrom > r.Last+1:
-		return fmt.Errorf("contiguous from %d, which is not between first %d and last+1 = %d", r.HaveFrom, r.First, r.Last+1)
 	case r.Promised.Less(r.Accepted):
 		return fmt.Errorf("accepted %s is above promised %s", r.Accepted, r.Promised)
 	case r.Applied == r.Last && (r.AppliedTime != r.LastTime || r.AppliedChain != r.LastChain):

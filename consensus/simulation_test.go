@@ -228,7 +228,7 @@ func (s *simulation) step() {
 		n = s.nodes[s.r.IntN(min(s.shape.rivals, len(s.nodes)))]
 		s.trace("node %d campaigns", n.id)
 		s.count.campaigns++
-		s.violation(n.core.Campaign())
+		s.violation(n.core.Campaign(Global))
 	case chosen(sh.crash):
 		s.crash(n)
 	default:
@@ -285,7 +285,7 @@ func (s *simulation) progress(n *testNode) {
 func (s *simulation) propose(n *testNode) {
 	s.count.proposed++
 	payload := strconv.AppendInt(nil, int64(s.count.proposed), 10)
-	slot, at, err := n.core.Propose(s.clock, payload)
+	slot, at, err := n.core.Propose(s.clock, Proposal{Payload: payload})
 	if err != nil {
 		s.count.proposed--
 		if !errors.Is(err, ErrNotOwner) && !errors.Is(err, ErrBusy) {
@@ -353,12 +353,12 @@ func (s *simulation) heal() {
 		s.clock += 50e6
 		st := owner.core.Status()
 		if st.State == Follower && round%20 == 0 {
-			s.violation(owner.core.Campaign())
+			s.violation(owner.core.Campaign(Global))
 		}
 		if st.State == Serving && st.Ballot != at {
 			s.count.proposed++
 			payload := strconv.AppendInt(nil, int64(s.count.proposed), 10)
-			slot, _, err := owner.core.Propose(s.clock, payload)
+			slot, _, err := owner.core.Propose(s.clock, Proposal{Payload: payload})
 			if err == nil {
 				s.violation(s.checker.proposed(owner, slot, payload))
 				at, last = st.Ballot, slot

@@ -24,22 +24,22 @@ func TestSoleVoterWritesOnce(t *testing.T) {
 	q := soleConfig(t)
 	var disk Record
 	for life := range 3 {
-		c, err := New(Options{Self: 7, Quorums: q, Cfg: 4, Record: disk})
+		c, err := New(Options{Self: 7, Configurations: configs(4, q), Record: disk})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !c.MayServeLocal() || c.HasReady() {
 			t.Fatalf("life %d: fresh core: may serve %v, has ready %v", life, c.MayServeLocal(), c.HasReady())
 		}
-		if _, _, err := c.Propose(1, nil); !errors.Is(err, ErrNotOwner) {
+		if _, _, err := c.Propose(1, Proposal{}); !errors.Is(err, ErrNotOwner) {
 			t.Fatalf("Propose before Campaign: %v", err)
 		}
-		if err := c.Campaign(); err != nil {
+		if err := c.Campaign(Global); err != nil {
 			t.Fatal(err)
 		}
 		first := Slot(3*life + 1)
 		for i := range 3 {
-			slot, at, err := c.Propose(100, []byte{byte(life), byte(i)})
+			slot, at, err := c.Propose(100, Proposal{Payload: []byte{byte(life), byte(i)}})
 			if err != nil || slot != first+Slot(i) || at != 100+Timestamp(slot)-1 {
 				t.Fatalf("life %d: Propose %d: slot %d time %d, %v", life, i, slot, at, err)
 			}
@@ -51,7 +51,7 @@ func TestSoleVoterWritesOnce(t *testing.T) {
 		last := first + 2
 		want := Record{
 			Promised: Ballot{4, uint64(life + 1), 7}, Accepted: Ballot{4, uint64(life + 1), 7},
-			Last: last, Commit: last, Applied: last, First: last + 1, HaveFrom: last + 1,
+			Last: last, Commit: last, Applied: last, First: last + 1,
 			LastTime: 100 + Timestamp(last) - 1, AppliedTime: 100 + Timestamp(last) - 1, Established: 4,
 		}
 		want.LastChain, want.AppliedChain = r.Record.LastChain, r.Record.LastChain
@@ -74,11 +74,11 @@ func TestSoleVoterWritesOnce(t *testing.T) {
 
 // TestSoleVoterProposesWhileWriting checks that what is proposed while a Ready is out comes whole in the next.
 func TestSoleVoterProposesWhileWriting(t *testing.T) {
-	c, err := New(Options{Self: 7, Quorums: soleConfig(t)})
+	c, err := New(Options{Self: 7, Configurations: configs(0, soleConfig(t))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Campaign(); err != nil {
+	if err := c.Campaign(Global); err != nil {
 		t.Fatal(err)
 	}
 	next := Slot(1)
@@ -88,7 +88,7 @@ func TestSoleVoterProposesWhileWriting(t *testing.T) {
 			t.Fatalf("round %d: committed payload %v", round, r.Committed[0].Payload)
 		}
 		for range round % 5 {
-			if slot, _, err := c.Propose(0, []byte{byte(round + 1)}); err != nil || slot != next {
+			if slot, _, err := c.Propose(0, Proposal{Payload: []byte{byte(round + 1)}}); err != nil || slot != next {
 				t.Fatalf("round %d: slot %d, want %d: %v", round, slot, next, err)
 			}
 			next++
@@ -119,15 +119,15 @@ func BenchmarkSoleVoterCold(b *testing.B) {
 	b.ReportAllocs()
 	now := Timestamp(1)
 	for b.Loop() {
-		c, err := New(Options{Self: 7, Quorums: q, Record: disk})
+		c, err := New(Options{Self: 7, Configurations: configs(0, q), Record: disk})
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := c.Campaign(); err != nil {
+		if err := c.Campaign(Global); err != nil {
 			b.Fatal(err)
 		}
 		now++
-		if _, _, err := c.Propose(now, payload); err != nil {
+		if _, _, err := c.Propose(now, Proposal{Payload: payload}); err != nil {
 			b.Fatal(err)
 		}
 		r := c.Ready()
@@ -142,18 +142,18 @@ func BenchmarkSoleVoterCold(b *testing.B) {
 // BenchmarkSoleVoterWarm is one write to a group in memory.
 func BenchmarkSoleVoterWarm(b *testing.B) {
 	payload := make([]byte, 100)
-	c, err := New(Options{Self: 7, Quorums: soleConfig(b)})
+	c, err := New(Options{Self: 7, Configurations: configs(0, soleConfig(b))})
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := c.Campaign(); err != nil {
+	if err := c.Campaign(Global); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	now := Timestamp(1)
 	for b.Loop() {
 		now++
-		if _, _, err := c.Propose(now, payload); err != nil {
+		if _, _, err := c.Propose(now, Proposal{Payload: payload}); err != nil {
 			b.Fatal(err)
 		}
 		c.Ready()

@@ -70,7 +70,7 @@ func (s *story) command(d *datadriven.TestData) {
 		s.cluster(d)
 	case "campaign":
 		n := s.node(d)
-		s.failed("campaign", n.core.Campaign())
+		s.failed("campaign", n.core.Campaign(Global))
 	case "propose":
 		s.propose(d)
 	case "tick":
@@ -244,7 +244,7 @@ func (s *story) propose(d *datadriven.TestData) {
 		if a.Key == "at" {
 			continue
 		}
-		slot, t, err := n.core.Propose(Timestamp(at), []byte(a.Key))
+		slot, t, err := n.core.Propose(Timestamp(at), Proposal{Payload: []byte(a.Key)})
 		if err != nil {
 			s.failed("propose "+a.Key, err)
 			continue

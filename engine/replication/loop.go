@@ -135,10 +135,10 @@ func (l *loop) propose(p *proposal, now int64) error {
 	if err != nil {
 		return err
 	}
-	slot, _, err := g.core.Propose(at, p.payload)
+	slot, _, err := g.core.Propose(at, consensus.Proposal{Payload: p.payload})
 	if errors.Is(err, consensus.ErrNotOwner) {
-		if err = g.core.Campaign(); err == nil {
-			slot, _, err = g.core.Propose(at, p.payload)
+		if err = g.core.Campaign(consensus.Global); err == nil {
+			slot, _, err = g.core.Propose(at, consensus.Proposal{Payload: p.payload})
 		}
 	}
 	if err != nil {

@@ -212,7 +212,9 @@ func (r *Replicator) Record(group string) (consensus.Record, bool, error) {
 }
 
 func (r *Replicator) coreOptions(rec consensus.Record) consensus.Options {
-	return consensus.Options{Self: r.opts.Self, Quorums: r.opts.Quorums, Cfg: r.opts.Cfg, Record: rec}
+	return consensus.Options{
+		Self: r.opts.Self, Configurations: []consensus.Configuration{{Version: r.opts.Cfg, Quorums: r.opts.Quorums}}, Record: rec,
+	}
 }
 
 func (r *Replicator) loopOf(group string) *loop {
