@@ -60,62 +60,6 @@ func mix(h uint64) uint64 {
 	return h ^ h>>33
 }
 
-// Layout of an entry:
-//
-//	1      version, 2
-//	v      slot
-//	v v v  ballot: configuration, round, node
-//	8      commit time, little endian
-//	8      chain, little endian
-//	v v v v  kind, session, seq, next
-//	v      length of the payload
-//	...    payload
-//	4      CRC-32C of all that, little endian
-//
-// v is an unsigned varint in its shortest form, so that an entry has one layout only.
-const entryVersion = 2
-
-// AppendTo appends e as it lies on disk and on the wire.
-func (e *Entry) AppendTo(dst []byte) []byte {
-	start := len(dst)
-	w := writer{append(dst, entryVersion)}
-	w.uvarint(uint64(e.Slot))
-	w.ballot(e.Ballot)
-	w.fixed64(e.Time)
-	w.fixed64(e.Chain)
-	w.uvarint(uint64(e.Kind))
-	w.uvarint(e.Session)
-	w.uvarint(e.Seq)
-	w.uvarint(e.Next)
-	w.uvarint(uint64(len(e.Payload)))
-	w.buf = append(w.buf, e.Payload...)
-	return w.checksum(start)
-}
-
-// DecodeEntry reads what AppendTo wrote, and nothing after it. Payload aliases src. Every error is ErrCorrupt.
-func DecodeEntry(src []byte) (Entry, error) {
-	var e Entry
-	r := newReader(src, entryVersion, "entry")
-	e.Slot = Slot(r.uvarint())
-	e.Ballot = r.ballot()
-	e.Time = r.fixed64()
-	e.Chain = r.fixed64()
-	kind := r.uvarint()
-	if kind > uint64(StopSign) {
-		r.fail("unknown kind %d", kind)
-	}
-	e.Kind = EntryKind(kind)
-	e.Session, e.Seq, e.Next = r.uvarint(), r.uvarint(), r.uvarint()
-	e.Payload = r.bytes(r.uvarint(), PayloadLenMax)
-	if err := r.close(); err != nil {
-		return Entry{}, err
-	}
-	if err := e.check(); err != nil {
-		return Entry{}, fmt.Errorf("%w: entry: %w", ErrCorrupt, err)
-	}
-	return e, nil
-}
-
 // check holds the entry against the limits. Its errors have no class: who calls knows where the entry came from.
 func (e *Entry) check() error {
 	switch {

@@ -52,133 +52,6 @@ type Fort struct {
 	Epoch uint64
 }
 
-// RecordLenMax bounds the layout of a Record, in bytes.
-const RecordLenMax = 528
-
-// Layout of a record:
-//
-//	1        version, 2
-//	1        flags: 1 = Accepted is Promised, 2 = Applied is Last
-//	v v v    Promised: configuration, round, node
-//	v v v    Accepted, unless flag 1
-//	v v v    Last, Last-Commit, Commit-Applied; only the first if flag 2
-//	v v      First, Established
-//	v*4      AcceptedHome
-//	(v v v v)*4  GlobalPromises: ballot, sticky
-//	v v      Fort: owner, epoch
-//	v v      StopSlot, StopNext
-//	8        LastTime, little endian
-//	8        LastChain, little endian
-//	8 8      AppliedTime, AppliedChain, little endian, unless flag 2
-//	4        CRC-32C of all that, little endian
-//
-// v is an unsigned varint in its shortest form, and a flag is set where it can be, so that a record has one layout only.
-const (
-	recordVersion = 2
-
-	flagAcceptedIsPromised = 1 << 0
-	flagAppliedIsLast      = 1 << 1
-)
-
-// Append appends r as it lies on disk, at most RecordLenMax bytes.
-func (r *Record) Append(dst []byte) []byte {
-	start := len(dst)
-	flags := byte(0)
-	if r.Accepted == r.Promised {
-		flags |= flagAcceptedIsPromised
-	}
-	if r.Applied == r.Last {
-		flags |= flagAppliedIsLast
-	}
-	w := writer{append(dst, recordVersion, flags)}
-	w.ballot(r.Promised)
-	if flags&flagAcceptedIsPromised == 0 {
-		w.ballot(r.Accepted)
-	}
-	w.uvarint(uint64(r.Last))
-	if flags&flagAppliedIsLast == 0 {
-		w.uvarint(uint64(r.Last - r.Commit))
-		w.uvarint(uint64(r.Commit - r.Applied))
-	}
-	w.uvarint(uint64(r.First))
-	w.uvarint(r.Established)
-	for _, h := range r.AcceptedHome.Words() {
-		w.uvarint(h)
-	}
-	for i := range r.GlobalPromises {
-		w.ballot(r.GlobalPromises[i].Ballot)
-		if r.GlobalPromises[i].Sticky {
-			w.uvarint(1)
-		} else {
-			w.uvarint(0)
-		}
-	}
-	w.uvarint(uint64(r.Fort.Owner))
-	w.uvarint(r.Fort.Epoch)
-	w.uvarint(uint64(r.StopSlot))
-	w.uvarint(r.StopNext)
-	w.fixed64(r.LastTime)
-	w.fixed64(r.LastChain)
-	if flags&flagAppliedIsLast == 0 {
-		w.fixed64(r.AppliedTime)
-		w.fixed64(r.AppliedChain)
-	}
-	return w.checksum(start)
-}
-
-// DecodeRecord reads what Append wrote, and nothing after it. Every error is ErrCorrupt.
-func DecodeRecord(src []byte) (Record, error) {
-	var rec Record
-	r := newReader(src, recordVersion, "record")
-	flags := r.byte()
-	rec.Promised = r.ballot()
-	rec.Accepted = rec.Promised
-	if flags&flagAcceptedIsPromised == 0 {
-		rec.Accepted = r.ballot()
-	}
-	rec.Last = Slot(r.uvarint())
-	rec.Commit, rec.Applied = rec.Last, rec.Last
-	if flags&flagAppliedIsLast == 0 {
-		rec.Commit = rec.Last - Slot(r.uvarint())
-		rec.Applied = rec.Commit - Slot(r.uvarint())
-	}
-	rec.First = Slot(r.uvarint())
-	rec.Established = r.uvarint()
-	var home [quorum.HomeWords]uint64
-	for i := range home {
-		home[i] = r.uvarint()
-	}
-	rec.AcceptedHome = quorum.HomeFromWords(home)
-	for i := range rec.GlobalPromises {
-		rec.GlobalPromises[i] = GlobalPromise{r.ballot(), r.uvarint() != 0}
-	}
-	rec.Fort = Fort{NodeID(r.uvarint()), r.uvarint()}
-	rec.StopSlot, rec.StopNext = Slot(r.uvarint()), r.uvarint()
-	rec.LastTime = r.fixed64()
-	rec.LastChain = r.fixed64()
-	rec.AppliedTime, rec.AppliedChain = rec.LastTime, rec.LastChain
-	if flags&flagAppliedIsLast == 0 {
-		rec.AppliedTime = r.fixed64()
-		rec.AppliedChain = r.fixed64()
-	}
-	if r.err == nil {
-		switch {
-		case flags&^(flagAcceptedIsPromised|flagAppliedIsLast) != 0:
-			r.fail("unknown flags %#x", flags)
-		case flags&flagAcceptedIsPromised == 0 && rec.Accepted == rec.Promised,
-			flags&flagAppliedIsLast == 0 && rec.Applied == rec.Last:
-			r.fail("a flag is not set that could be")
-		}
-	}
-	if err := r.close(); err != nil {
-		return Record{}, err
-	}
-	if err := rec.check(); err != nil {
-		return Record{}, fmt.Errorf("%w: record: %w", ErrCorrupt, err)
-	}
-	return rec, nil
-}
-
 // check holds the record against the limits and its invariants. A difference that ran below zero when it was decoded is
 // above SlotMax here.
 func (r *Record) check() error {
@@ -210,6 +83,37 @@ func (r *Record) check() error {
 		if err := checkBallot(b); err != nil {
 			return err
 		}
+	}
+	return r.checkTies()
+}
+
+// checkTies checks what binds this acceptor besides its ballots.
+func (r *Record) checkTies() error {
+	before := r.Accepted
+	for i, p := range r.GlobalPromises {
+		switch {
+		case p == GlobalPromise{}:
+			for _, rest := range r.GlobalPromises[i:] {
+				if rest != (GlobalPromise{}) {
+					return fmt.Errorf("global promise %s behind the last", rest.Ballot)
+				}
+			}
+		case p.Ballot.Compare(before) <= 0 || r.Promised.Less(p.Ballot):
+			return fmt.Errorf("global promise %s does not rise from %s to at most %s, promised", p.Ballot, before, r.Promised)
+		default:
+			if err := checkBallot(p.Ballot); err != nil {
+				return fmt.Errorf("global promise: %w", err)
+			}
+			before = p.Ballot
+		}
+	}
+	switch {
+	case (r.Fort.Owner == 0) != (r.Fort.Epoch == 0):
+		return fmt.Errorf("tied to node %d, epoch %d: only one of them is 0", r.Fort.Owner, r.Fort.Epoch)
+	case (r.StopSlot == 0) != (r.StopNext == 0) || r.StopSlot > r.Commit:
+		return fmt.Errorf("stop-sign to configuration %d in slot %d, commit %d", r.StopNext, r.StopSlot, r.Commit)
+	case r.Accepted.IsZero() && !r.AcceptedHome.IsZero():
+		return fmt.Errorf("a home of no accepted ballot")
 	}
 	return nil
 }

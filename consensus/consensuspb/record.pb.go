@@ -350,7 +350,7 @@ func (x *GlobalPromise) GetSticky() bool {
 }
 
 // AcceptorRecord is what an acceptor must not forget of a group. An empty one is an untouched group. Version 2 on disk, at most
-// RecordLenMax (528) bytes. Version 1 is not protobuf: docs/reference/format.md.
+// RecordLenMax (400) bytes. Version 1 is not protobuf: docs/reference/format.md.
 type AcceptorRecord struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Accepted       *Ballot                `protobuf:"bytes,1,opt,name=accepted,proto3" json:"accepted,omitempty"`                   // absent: nothing accepted yet
