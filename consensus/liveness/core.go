@@ -190,7 +190,7 @@ func (c *Core) Tick(mono, wall Timestamp) {
 		c.started, c.mono = true, mono
 		c.anchorMono, c.anchorWall = mono, wall
 		if c.epoch > 1 && !failpoint.Enabled(failpoint.LivenessSkipQuarantine) {
-			c.quarantined = mono + c.o.Quarantine
+			c.quarantine(c.o.Quarantine)
 		}
 		c.roundDue = true
 	}
@@ -203,8 +203,11 @@ func (c *Core) Tick(mono, wall Timestamp) {
 	}
 	c.mono = mono
 	if c.backwards {
+		// What was sent meanwhile was noted with a time that is too late, and what was given then may end too early if the clock
+		// has stepped forward again.
 		c.backwards = false
-		c.dropHeld() // what was sent meanwhile was noted with a time that is too late
+		c.dropHeld()
+		c.quarantine(c.o.Support)
 	}
 	c.compareClocks(wall)
 	if mono >= c.nextRound {
@@ -225,9 +228,11 @@ func (c *Core) compareClocks(wall Timestamp) {
 	c.anchorMono, c.anchorWall = c.mono, wall
 	c.jumped()
 	if gained > 0 {
-		c.quarantined = max(c.quarantined, c.mono+c.o.Support)
+		c.quarantine(c.o.Support)
 	}
 }
+
+func (c *Core) quarantine(t Timestamp) { c.quarantined = max(c.quarantined, c.mono+t) }
 
 func (c *Core) jumped() {
 	c.jumps++

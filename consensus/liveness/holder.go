@@ -91,15 +91,11 @@ func (c *Core) onAck(p *peer, m *Message) {
 	case failpoint.Enabled(failpoint.LivenessCountLastRound):
 		sent = c.sentAt[c.seq%RoundsMax]
 	}
-	p.heldUntil = max(p.heldUntil, sent+m.Support-c.driftBound(m.Support))
-}
-
-// driftBound is what two clocks can come apart by while one of them goes on by t, rounded up: (1-2ρ)/(1-ρ) < 1/(1+ρ).
-func (c *Core) driftBound(t Timestamp) Timestamp {
-	if failpoint.Enabled(failpoint.LivenessSkipDriftBound) {
-		return 0
+	until := sent + m.Support
+	if !failpoint.Enabled(failpoint.LivenessSkipDriftBound) {
+		until -= c.o.driftBound(m.Support)
 	}
-	return (t*2*c.o.DriftPPM + 1e6 - 1) / 1e6
+	p.heldUntil = max(p.heldUntil, until)
 }
 
 // wantEpoch takes note that no epoch below e is worth anything any more.

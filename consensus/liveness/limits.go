@@ -78,7 +78,7 @@ type Options struct {
 	// SyncStall is how long a sync may take before heartbeats stop. At least 1; default 500 ms.
 	SyncStall Timestamp
 	// ClockJumpMax is how far the wall clock may move against the boot clock, within Support, before support held is dropped. At
-	// least 1; default 100 ms.
+	// least twice what two clocks at the ends of DriftPPM come apart by in Support; default 100 ms.
 	ClockJumpMax Timestamp
 }
 
@@ -154,5 +154,11 @@ func (o *Options) Validate() error {
 	if o.Quarantine < o.Support {
 		bad("Quarantine is %d, below the %d of Support", o.Quarantine, o.Support)
 	}
+	if drift := 2 * o.driftBound(o.Support); o.ClockJumpMax < drift {
+		bad("ClockJumpMax is %d, below the %d that drift alone can do", o.ClockJumpMax, drift)
+	}
 	return errors.Join(errs...)
 }
+
+// driftBound is what two clocks can come apart by while one of them goes on by t, rounded up: 1-2ρ <= (1-ρ)/(1+ρ).
+func (o *Options) driftBound(t Timestamp) Timestamp { return (t*2*o.DriftPPM + 1e6 - 1) / 1e6 }

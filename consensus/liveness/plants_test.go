@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+//go:build plants
+
+package liveness
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/atlas-edge/atlas/internal/failpoint"
+)
+
+// plants are the planted mistakes of this package, and what must be seen of each.
+// shared: only read.
+var plants = []struct {
+	site failpoint.Site
+	want error
+}{
+	// An ack of the life before answers what this life has not sent, or is taken for an ack of what it has.
+	{failpoint.LivenessBumpBeforeSync, nil},
+	{failpoint.LivenessCountFromReceipt, errBelief},
+	{failpoint.LivenessCountLastRound, errBelief},
+	{failpoint.LivenessForgetMinEpoch, errTwoLeases},
+	{failpoint.LivenessKeepAfterJump, errBelief},
+	{failpoint.LivenessSkipDriftBound, errBelief},
+	{failpoint.LivenessSkipQuarantine, errBelief},
+}
+
+// TestSimulationSeesPlants arms each planted mistake and requires the simulation to find it within a budget of seeds.
+func TestSimulationSeesPlants(t *testing.T) {
+	const budget = 3000
+	for _, plant := range plants {
+		t.Run(string(plant.site), func(t *testing.T) {
+			disarm, err := failpoint.Arm(plant.site, 1, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer disarm()
+			for seed := uint64(1); seed <= budget; seed++ {
+				_, err := simulate(seed, false, nil)
+				if err != nil && (plant.want == nil || errors.Is(err, plant.want)) {
+					t.Logf("found by seed %d: %v", seed, err)
+					return
+				}
+			}
+			reached, fired := failpoint.Counts(plant.site)
+			t.Errorf("not found in %d seeds; reached %d times, fired %d", budget, reached, fired)
+		})
+	}
+}
