@@ -30,6 +30,24 @@ const (
 	LivenessSkipDriftBound Site = "liveness-skip-drift-bound"
 	// LivenessSkipQuarantine lets a node that was started again act as if it had supported nobody.
 	LivenessSkipQuarantine Site = "liveness-skip-quarantine"
+	// SimApplyOutOfOrder lets a simulated node swap two entries when it applies them.
+	SimApplyOutOfOrder Site = "sim-apply-out-of-order"
+	// SimEpochForgotten lets a simulated node start with the epoch of its last life.
+	SimEpochForgotten Site = "sim-epoch-forgotten"
+	// SimLeaseSeenEarly lets a simulated read lean on a look at the lease from before the read began.
+	SimLeaseSeenEarly Site = "sim-lease-seen-early"
+	// SimPromiseForgotten lets a simulated node forget, when it makes a core again, what was promised above what was accepted.
+	SimPromiseForgotten Site = "sim-promise-forgotten"
+	// SimSendBeforeSync lets a simulated node send what rests on a batch before it is durable.
+	SimSendBeforeSync Site = "sim-send-before-sync"
+	// SimSnapshotWithoutSessions leaves the session table out of a simulated snapshot.
+	SimSnapshotWithoutSessions Site = "sim-snapshot-without-sessions"
+	// SimSyncErrorSwallowed lets a simulated node go on after a failed sync.
+	SimSyncErrorSwallowed Site = "sim-sync-error-swallowed"
+	// SimUnknownAsLost lets a simulated node call an unknown outcome a certain failure.
+	SimUnknownAsLost Site = "sim-unknown-as-lost"
+	// SimWithdrawalNotDurable lets a simulated node keep nothing of a withdrawal of support.
+	SimWithdrawalNotDurable Site = "sim-withdrawal-not-durable"
 )
 
 // sites is the registry, in alphabetical order.
@@ -48,5 +66,14 @@ func sites() []Site {
 		LivenessKeepAfterJump,
 		LivenessSkipDriftBound,
 		LivenessSkipQuarantine,
+		SimApplyOutOfOrder,
+		SimEpochForgotten,
+		SimLeaseSeenEarly,
+		SimPromiseForgotten,
+		SimSendBeforeSync,
+		SimSnapshotWithoutSessions,
+		SimSyncErrorSwallowed,
+		SimUnknownAsLost,
+		SimWithdrawalNotDurable,
 	}
 }

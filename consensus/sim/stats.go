@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package sim
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+
+	"github.com/atlas-edge/atlas/consensus"
+)
+
+// Fates says what became of messages. Sent is all but copies; a copy is one that was duplicated, forged, or sent again after
+// its sender's restart. Late and overtaking messages are delivered in the end.
+type Fates struct {
+	Sent, Delivered, Dropped, Cut, ToDead, Nowhere int
+	Duplicated, Stale, Forged                      int // copies
+	Delayed, Reordered                             int
+	Refused                                        int // forged, and not taken
+}
+
+// Stats are the figures of a run, or of many.
+type Stats struct {
+	Seeds   int
+	Virtual Time
+	Events  int
+	Fates   Fates
+	Types   [32]int // messages sent, by type
+
+	Crashes, CrashesInside, Restarts, BatchesLost, Torn   int
+	Suspends, SyncsFailed, DiskFull, DiskSlow, ClockSteps int
+	Cuts, RegionCuts, Clogs, Swizzles, Wipes              int
+	Campaigns, Won, WonLocal, Steals, Releases, Moves     int
+	Proposed, Chosen, StopSigns, SnapshotsSent            int
+	SnapshotsTaken, Compactions                           int
+	Configurations, Retired, Forwarded                    int
+	LeaseReads, ConfirmReads                              int
+	OpsDone, OpsRefused, OpsNotDone, OpsUnknown           int
+	OpsChecked, OpsResolved                               int
+	Searched                                              int // operations that porcupine looked at
+	Migrations                                            int
+	HealSum, HealMost                                     Time
+}
+
+func (s *Stats) note(m *consensus.Message) { s.Types[m.Type]++ }
+
+// Add adds the figures of another run.
+func (s *Stats) Add(o *Stats) {
+	most := max(s.HealMost, o.HealMost)
+	addInts(s, o)
+	s.HealMost = most
+}
+
+// Print writes the figures as the campaign ends with them.
+func (s *Stats) Print(w io.Writer, wall float64) {
+	f := &s.Fates
+	p := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) } // a report that cannot be written is seen at once
+	p("seeds %d, virtual hours %.1f, events %d, wall %.1f s", s.Seeds, float64(s.Virtual)/3600e9, s.Events, wall)
+	p("messages: sent %d, delivered %d, dropped %d, cut %d, to the dead %d; copies: duplicated %d, of an earlier life %d, forged %d (refused %d); delayed %d, overtaking %d",
+		f.Sent, f.Delivered, f.Dropped, f.Cut, f.ToDead+f.Nowhere, f.Duplicated, f.Stale, f.Forged, f.Refused, f.Delayed, f.Reordered)
+	p("deliveries per second: %.0f", float64(f.Delivered)/max(wall, 1e-9))
+	p("crashes %d (%d inside a turn), restarts %d, batches lost %d, torn %d; suspended %d; syncs failed %d, disk full %d, slow %d; clock steps %d",
+		s.Crashes, s.CrashesInside, s.Restarts, s.BatchesLost, s.Torn, s.Suspends, s.SyncsFailed, s.DiskFull, s.DiskSlow, s.ClockSteps)
+	p("links cut %d, regions cut %d, clogged %d, swizzled %d; nodes wiped %d", s.Cuts, s.RegionCuts, s.Clogs, s.Swizzles, s.Wipes)
+	p("campaigns %d (%d of them steals), won %d (%d local), releases %d, moves %d", s.Campaigns, s.Steals, s.Won, s.WonLocal, s.Releases, s.Moves)
+	p("proposed %d, chosen %d, snapshots sent %d and taken %d, compactions %d", s.Proposed, s.Chosen, s.SnapshotsSent, s.SnapshotsTaken, s.Compactions)
+	p("configurations set %d and retired %d, groups migrated %d, stop-signs %d", s.Configurations, s.Retired, s.Migrations, s.StopSigns)
+	p("reads under a lease %d, confirmed %d; requests forwarded %d", s.LeaseReads, s.ConfirmReads, s.Forwarded)
+	p("operations: done %d, refused %d, certainly not done %d, unknown %d; checked %d, unknown resolved %d, searched %d",
+		s.OpsDone, s.OpsRefused, s.OpsNotDone, s.OpsUnknown, s.OpsChecked, s.OpsResolved, s.Searched)
+	p("progress after heal: mean %.1f s, most %.1f s", float64(s.HealSum)/1e9/float64(max(s.Seeds, 1)), float64(s.HealMost)/1e9)
+}
+
+// marks are what a campaign must have seen: each names something rare that the faults are there for.
+// shared: only read.
+var marks = []string{
+	"a crash lost unsynced batches",
+	"a failed sync stopped a node",
+	"a full disk refused a batch",
+	"a message of a configuration that is not known yet",
+	"a proposal lost its slot to another",
+	"a repeated request was answered from the table",
+	"a session was refused",
+	"a snapshot was ingested",
+	"a configuration was established",
+	"session duplicate suppressed at apply",
+	"stop-sign chosen",
+	"support was withdrawn",
+	"phase 1 adopted an accepted entry",
+	"two nodes thought themselves owners at once",
+	"local ballot won",
+	"local abandoned for a global promise",
+	"lease blocked a stealer",
+	"snapshot while stealing",
+	"V over two configurations",
+	"withdrawal bumped an epoch",
+	"cancel dropped a global promise",
+	"learner caught up",
+	"a released group was taken over",
+	"a configuration was retired",
+	"a wiped node came back under another name",
+	"a read was answered under a lease",
+	"a read was confirmed",
+}
+
+// sometimes hits a mark.
+func (w *World) sometimes(mark string) {
+	if !w.marks[mark] {
+		if !slices.Contains(marks, mark) {
+			w.fail("mark %q is not in the list", mark)
+		}
+		w.marks[mark] = true
+	}
+}
+
+// addInts adds all integers of o, also those of structs and arrays inside, to those of s.
+func addInts(s, o *Stats) { addValue(reflect.ValueOf(s).Elem(), reflect.ValueOf(o).Elem()) }
+
+func addValue(s, o reflect.Value) {
+	switch s.Kind() {
+	case reflect.Struct:
+		for i := range s.NumField() {
+			addValue(s.Field(i), o.Field(i))
+		}
+	case reflect.Array:
+		for i := range s.Len() {
+			addValue(s.Index(i), o.Index(i))
+		}
+	default:
+		s.SetInt(s.Int() + o.Int())
+	}
+}
