@@ -110,7 +110,7 @@ func (k *checker) log(g int, b consensus.Ballot) *ballotLog {
 }
 
 // durable is told what a batch of node n has made durable of a group.
-func (k *checker) durable(n *node, gw *groupWrite, im *image) {
+func (k *checker) durable(n *node, sealed uint64, gw *groupWrite, im *image) {
 	if gw.record == nil || k.w.failed() {
 		return
 	}
@@ -133,7 +133,7 @@ func (k *checker) durable(n *node, gw *groupWrite, im *image) {
 	}
 	// A log that was accepted below the promise is no new vote.
 	if rec.Accepted == rec.Promised && !rec.Accepted.IsZero() {
-		k.vote(n, gw, im)
+		k.vote(n, sealed, gw, im)
 	}
 	k.checkApplied(n, gw.group, im)
 }
@@ -160,7 +160,7 @@ func (k *checker) checkImage(n *node, g int, im *image) {
 }
 
 // vote counts what a node has accepted at a ballot.
-func (k *checker) vote(n *node, gw *groupWrite, im *image) {
+func (k *checker) vote(n *node, sealed uint64, gw *groupWrite, im *image) {
 	rec := &im.rec
 	b := rec.Accepted
 	bl := k.log(gw.group, b)
@@ -168,8 +168,8 @@ func (k *checker) vote(n *node, gw *groupWrite, im *image) {
 	if before.yes && before.slot >= rec.Last {
 		return
 	}
-	if min := n.disk.durable.node.minCfg; b.Cfg < min {
-		k.fail("I10: node %d group %d accepts at %v, and has sealed all below configuration %d", n.id, gw.group, b, min)
+	if b.Cfg < sealed {
+		k.fail("I10: node %d group %d accepts at %v, and has sealed all below configuration %d", n.id, gw.group, b, sealed)
 	}
 	if !bl.homeSeen {
 		bl.homeSeen = true

@@ -208,11 +208,12 @@ func (n *node) crashDisk(keep int) (lost int, err error) {
 
 // harden makes one batch durable, and tells the checker.
 func (n *node) harden(b *batch) error {
+	sealed := n.disk.durable.node.minCfg // what this batch seals, its votes may have come before
 	if err := n.disk.durable.write(n.w, b, nil); err != nil {
 		return err
 	}
 	for i := range b.groups {
-		n.w.check.durable(n, &b.groups[i], n.disk.durable.groups[b.groups[i].group])
+		n.w.check.durable(n, sealed, &b.groups[i], n.disk.durable.groups[b.groups[i].group])
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func (w *World) chooseCore() []bool {
 
 // quorate reports whether these nodes hold a Q1 and a Q2, of every home, of each configuration that a group may be in.
 func (w *World) quorate(core []bool) bool {
-	for _, c := range w.live() {
+	for _, c := range w.registry.Configurations() {
 		var set quorum.Set
 		for i, v := range c.Quorums.Voters() {
 			if core[v.Node] {

@@ -5,7 +5,6 @@ package sim
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/atlas-edge/atlas/consensus"
@@ -23,9 +22,6 @@ const (
 )
 
 var outcomeNames = [...]string{Done: "done", Refused: "refused", NotDone: "not done", Unknown: "unknown"}
-
-// never is when an operation returns whose answer did not come.
-const never Time = math.MaxInt64
 
 // Op is one operation of one client on one key.
 type Op struct {
@@ -62,17 +58,12 @@ func (o Op) String() string {
 	return s + fmt.Sprintf(" -> %s @%d", outcomeNames[o.Outcome], o.Version)
 }
 
-// change is one effective write of a key, as the chosen log has it.
-type change struct {
-	version consensus.Slot
-	value   uint64
-}
-
 // resolve settles what is unknown with the chosen log: a write that took effect becomes Done, or Refused, with its version,
 // and returned at the latest when its slot was first seen; one that did not is dropped, and so is a read without an answer.
 // effects says what became of the request (session, seq) of a group. settled is how many were unknown.
 func resolve(ops []Op, effects func(group int, session, seq uint64) (result, bool), end Time) (out []Op, settled int) {
 	out = make([]Op, 0, len(ops))
+	var late []int
 	for _, o := range ops {
 		if o.verb == verbOpen || o.Outcome == NotDone {
 			continue
@@ -90,10 +81,43 @@ func resolve(ops []Op, effects func(group int, session, seq uint64) (result, boo
 			if r.status == statusRefused {
 				o.Outcome = Refused
 			}
+			late = append(late, len(out))
 		}
 		out = append(out, o)
 	}
+	settleReturns(out, late)
 	return out, settled
+}
+
+// settleReturns gives operations whose answer was never seen the time by which they had certainly taken effect: when the first operation
+// returned that saw or made their version, or a later one of the key.
+func settleReturns(ops []Op, late []int) {
+	type at struct {
+		version consensus.Slot
+		back    Time
+	}
+	seen := map[[2]int][]at{}
+	for i := range ops {
+		if _, found := slices.BinarySearch(late, i); !found {
+			o := &ops[i]
+			k := [2]int{o.Group, o.Key}
+			seen[k] = append(seen[k], at{o.Version, o.Return})
+		}
+	}
+	for _, list := range seen {
+		slices.SortFunc(list, func(a, b at) int { return cmp.Compare(a.version, b.version) })
+		for i := len(list) - 2; i >= 0; i-- {
+			list[i].back = min(list[i].back, list[i+1].back)
+		}
+	}
+	for _, i := range late {
+		o := &ops[i]
+		list := seen[[2]int{o.Group, o.Key}]
+		j, _ := slices.BinarySearchFunc(list, o.Version, func(a at, v consensus.Slot) int { return cmp.Compare(a.version, v) })
+		if j < len(list) {
+			o.Return = max(o.Call, min(o.Return, list[j].back))
+		}
+	}
 }
 
 // witness checks resolved operations by their versions in linear time (after sorting): every completed operation saw or made a version

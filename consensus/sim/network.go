@@ -14,6 +14,7 @@ const (
 	packetCore packetKind = iota + 1
 	packetLive
 	packetRPC
+	packetOrder
 )
 
 // packet is a message under way. Cores' messages travel as bytes.
@@ -26,6 +27,7 @@ type packet struct {
 	snapshot *machine // that travels with a Snapshot message
 	live     liveness.Message
 	rpc      *rpc
+	order    orderPacket
 	forged   forgery
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/consensus/liveness"
 	"github.com/atlas-edge/atlas/consensus/quorum"
+	"github.com/atlas-edge/atlas/consensus/reconfig"
 	"github.com/atlas-edge/atlas/internal/failpoint"
 )
 
@@ -56,9 +57,13 @@ type node struct {
 	heard    []Time              // when another node was last heard, by node
 
 	// The system log as far as this node has learned it.
-	learned int
-	configs []consensus.Configuration
-	reads   uint64
+	learned    int
+	registry   *reconfig.Registry
+	driver     *reconfig.Driver // of the one that owns the system group
+	sealWanted uint64           // to be made durable by the next turn
+	sealing    uint64           // by this turn
+	migrations []migration
+	reads      uint64
 }
 
 // boot starts the process: a new epoch is durable before anything else.
@@ -83,7 +88,7 @@ func (n *node) boot() {
 	if w.rndClock.chance(4) { // the machine, not only the process
 		n.clock.reboot(w.now, w.rndClock.upTo(Minute))
 	}
-	n.replaySystemLog()
+	n.driver, n.sealWanted, n.sealing, n.migrations = nil, 0, 0, nil
 	var err error
 	n.live, err = liveness.New(n.livenessOptions(epoch))
 	w.must(err)
@@ -183,13 +188,20 @@ func (n *node) tick() {
 		}
 	}
 	n.drive()
+	n.migrate()
 	n.planTick()
 	n.plan()
 }
 
 // plan lets the loop turn soon.
 func (n *node) plan() {
-	if !n.planned && !n.syncing && (len(n.dirty) > 0 || n.live.HasReady()) {
+	if len(n.dirty) > 0 || n.sealWanted != 0 || n.live.HasReady() {
+		n.planNow()
+	}
+}
+
+func (n *node) planNow() {
+	if !n.planned && !n.syncing {
 		n.planned = true
 		n.w.heap.push(event{at: n.w.now + n.w.rndNode.upTo(100*Microsecond), kind: evLoop, who: int32(n.id), life: n.life})
 	}
@@ -213,6 +225,8 @@ func (n *node) receive(p *packet) {
 		}
 	case packetRPC:
 		n.receiveRPC(p.rpc)
+	case packetOrder:
+		n.receiveOrder(p.from, &p.order)
 	}
 	if n.up {
 		n.plan()
@@ -290,6 +304,14 @@ func (n *node) turn() {
 
 // collect takes the Readies of all groups that have one.
 func (n *node) collect() (b batch, mustSync bool) {
+	if n.sealWanted != 0 {
+		n.sealing, b.minCfg, mustSync = n.sealWanted, n.sealWanted, true
+		n.sealWanted = 0
+		for _, r := range n.active {
+			r.core.Seal(n.sealing)
+			r.touched()
+		}
+	}
 	for _, r := range n.dirty {
 		r.dirty = false
 		if !r.core.HasReady() {
@@ -442,6 +464,7 @@ func (n *node) finish(sent bool) {
 		n.live.Advance()
 		n.liveOut = false
 	}
+	n.sealing = 0
 	flight := n.flight
 	n.flight = nil
 	for _, r := range flight {
@@ -505,4 +528,11 @@ func (n *node) drop(r *replica) {
 	n.active = slices.DeleteFunc(n.active, func(o *replica) bool { return o == r })
 	n.dirty = slices.DeleteFunc(n.dirty, func(o *replica) bool { return o == r })
 	n.w.check.forgotten(n, r.g)
+}
+
+// dropAnswering drops a replica once nothing of it is under way.
+func (n *node) dropAnswering(r *replica) {
+	if !n.inFlight(r) {
+		n.drop(r)
+	}
 }

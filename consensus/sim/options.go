@@ -152,7 +152,7 @@ func Draw(seed uint64) Options {
 	o.Groups = []int64{1, 1, 1, 2, 3, 4, 8, 16, 64}[r.IntN(9)]
 	o.Keys, o.Skew = 1+r.Int64N(5), r.Int64N(100)
 	o.Clients = 1 + r.Int64N(16)
-	o.Safety, o.Heal = r.spread(5*Second, 60*Second), 3*Minute
+	o.Safety, o.Heal = r.spread(2*Second, 30*Second), 3*Minute
 
 	o.Near, o.Far = r.spread(50*Microsecond, 5*Millisecond), r.spread(1*Millisecond, 120*Millisecond)
 	o.Jitter = r.spread(10*Microsecond, 20*Millisecond)

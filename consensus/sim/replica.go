@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/atlas-edge/atlas/consensus"
-	"github.com/atlas-edge/atlas/consensus/quorum"
 	"github.com/atlas-edge/atlas/internal/failpoint"
 )
 
@@ -32,7 +31,7 @@ type replica struct {
 	stateSince    Time
 	committedAt   Time // an owner's last progress
 	commit        consensus.Slot
-	migrating     uint64 // the configuration that it is being brought to; 0 none
+	stopping      uint64 // the configuration that a stop-sign of ours leads to
 }
 
 // wait is a proposal that somebody waits for (duty 7).
@@ -68,7 +67,7 @@ func newReplica(n *node, g int) *replica {
 	w := n.w
 	r := &replica{n: n, g: g, usedAt: w.now, stateSince: w.now, committedAt: w.now}
 	o := consensus.Options{
-		Self: n.id, Configurations: n.configs, MinCfg: n.disk.view.node.minCfg, Log: r, Tuning: &w.tuning, Home: w.homeOf(n),
+		Self: n.id, Configurations: n.registry.Configurations(), MinCfg: n.disk.view.node.minCfg, Log: r, Tuning: &w.tuning, Home: w.homeOf(n),
 	}
 	if w.o.Leases {
 		o.Fabric = n.live
@@ -146,7 +145,7 @@ func (r *replica) touched() {
 
 // write is the group's part of the batch.
 func (r *replica) write() groupWrite {
-	w, rd := r.n.w, &r.ready
+	rd := &r.ready
 	gw := groupWrite{group: r.g, truncateFrom: rd.TruncateFrom, compactTo: rd.CompactTo}
 	if rd.Record != nil {
 		gw.rec, gw.record = *rd.Record, rd.Record.Append(nil)
@@ -174,7 +173,6 @@ func (r *replica) write() groupWrite {
 		a.Session, a.Seq, b.Session, b.Seq = b.Session, b.Seq, a.Session, a.Seq
 	}
 	r.results = r.results[:0]
-	_ = w
 	return gw
 }
 
@@ -421,20 +419,4 @@ func (r *replica) loseOwnership() {
 	if r.n.w.rndNode.chance(2) {
 		r.abandon()
 	}
-}
-
-// owner is the node that this one takes for the owner; 0 is nobody.
-func (r *replica) owner(st *consensus.Status) consensus.NodeID {
-	if st.State >= consensus.Won {
-		return r.n.id
-	}
-	return st.Owner
-}
-
-// homeOf is the home that a node's global ballots take: all regions, or its own and the nearest others.
-func (w *World) homeOf(n *node) []quorum.Region {
-	if !w.o.Homes {
-		return nil
-	}
-	return w.homes[n.id]
 }

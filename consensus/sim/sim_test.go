@@ -3,54 +3,231 @@
 package sim
 
 import (
+	"bufio"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 )
 
 var (
-	simSeed  = flag.Uint64("sim.seed", 0, "run only this seed, with its trace")
-	simSeeds = flag.Int("sim.seeds", 0, "run this many seeds")
-	simFrom  = flag.Uint64("sim.from", 1, "the first seed")
-	simSet   = flag.String("sim.set", "", "options that are not drawn: `name=value ...`")
+	simSeed   = flag.Uint64("sim.seed", 0, "run only this seed")
+	simSeeds  = flag.Int("sim.seeds", 0, "run this many seeds (default 60, 20,000 with ATLAS_LONG=1)")
+	simFrom   = flag.Uint64("sim.from", 1, "the first seed")
+	simFor    = flag.Duration("sim.for", 0, "run seeds for this long")
+	simSet    = flag.String("sim.set", "", "options that are not to be drawn: name=value ...")
+	simTrace  = flag.String("sim.trace", "", "with -sim.seed: write the story of the run to this file, - for standard output")
+	simShrink = flag.Int("sim.shrink", 100, "how many runs may go into making a failure smaller")
+	simKeep   = flag.Bool("sim.keep", false, "go on after a failure")
 )
 
-func draw(t testing.TB, seed uint64) Options {
-	o := Draw(seed)
-	if err := o.SetAll(*simSet); err != nil {
-		t.Fatal(err)
+const (
+	seedsDefault = 60
+	seedsLong    = 20_000
+)
+
+func commit() string {
+	out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
+	if err != nil {
+		return "unknown"
 	}
-	return o
+	return strings.TrimSpace(string(out))
 }
 
-func TestSimulation(t *testing.T) {
-	if *simSeed != 0 {
-		o := draw(t, *simSeed)
-		fmt.Printf("seed=%d options=%v\n", *simSeed, o.String())
-		w := NewWorld(o, Setup{Trace: os.Stdout})
-		if err := w.Run(); err != nil {
-			t.Fatal(err)
+func long() bool { return os.Getenv("ATLAS_LONG") == "1" }
+
+// run runs one seed, with porcupine behind it, and reports a failure as small as it gets.
+func run(t *testing.T, seed uint64, settings []string) Result {
+	t.Helper()
+	r, err := Run(seed, settings, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Err == nil {
+		r.Stats.Searched, r.Err = search(r.History)
+	}
+	if r.Err != nil {
+		small, last := settings, r.Err
+		if *simShrink > 0 {
+			small, last = Shrink(seed, settings, r.Err, *simShrink)
 		}
-		w.stats.Print(os.Stdout, 1)
+		t.Errorf("seed %d: %v\nsmaller: %v\n%s", seed, r.Err, last, Command(seed, small))
+	}
+	return r
+}
+
+// TestSimulation runs seeds: first those that failed once, then new ones. The long suite must hit every coverage mark.
+func TestSimulation(t *testing.T) {
+	settings := strings.Fields(*simSet)
+	if *simSeed != 0 {
+		runOne(t, *simSeed, settings)
 		return
 	}
-	n := *simSeeds
-	if n == 0 {
-		n = 20
-	}
+	fmt.Printf("seed=%d.. commit=%s options: drawn from the seed %s\n", *simFrom, commit(), *simSet)
 	var sum Stats
-	bad := 0
-	for seed := *simFrom; seed < *simFrom+uint64(n); seed++ {
-		o := draw(t, seed)
-		w := NewWorld(o, Setup{})
-		if err := w.Run(); err != nil {
-			t.Errorf("seed %d: %v", seed, err)
-			if bad++; bad > 20 {
-				break
-			}
+	hits := map[string]int{}
+	begin := time.Now()
+	note := func(r *Result) {
+		sum.Add(&r.Stats)
+		for m := range r.Marks {
+			hits[m]++
 		}
-		sum.Add(&w.stats)
 	}
-	sum.Print(os.Stdout, 1)
+	for _, f := range failedOnce(t) {
+		r := run(t, f.seed, f.settings)
+		note(&r)
+	}
+	count := *simSeeds
+	switch {
+	case count != 0:
+	case *simFor != 0:
+		count = 1 << 40
+	case long():
+		count = seedsLong
+	default:
+		count = seedsDefault
+	}
+	for seed := *simFrom; seed < *simFrom+uint64(count); seed++ {
+		if *simFor != 0 && time.Since(begin) > *simFor || t.Failed() && !*simKeep {
+			break
+		}
+		r := run(t, seed, settings)
+		note(&r)
+	}
+	sum.Print(os.Stdout, time.Since(begin).Seconds())
+	printMarks(t, hits, sum.Seeds)
+}
+
+func printMarks(t *testing.T, hits map[string]int, seeds int) {
+	fmt.Printf("coverage marks hit: %d of %d\n", len(hits), len(marks))
+	var missed []string
+	for _, m := range marks {
+		if hits[m] == 0 {
+			missed = append(missed, m)
+		}
+		fmt.Printf("  %7d  %s\n", hits[m], m)
+	}
+	if long() && seeds >= seedsLong && len(missed) > 0 {
+		t.Errorf("never hit: %s", strings.Join(missed, "; "))
+	}
+}
+
+func runOne(t *testing.T, seed uint64, settings []string) {
+	o := Draw(seed)
+	if err := o.SetAll(strings.Join(settings, " ")); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("seed=%d commit=%s options: %s\n", seed, commit(), o.String())
+	if *simTrace != "" {
+		out := os.Stdout
+		if *simTrace != "-" {
+			var err error
+			if out, err = os.Create(*simTrace); err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+		}
+		b := bufio.NewWriter(out)
+		r, err := Run(seed, settings, b)
+		if err == nil {
+			err = r.Err
+		}
+		if flushed := b.Flush(); flushed != nil {
+			t.Error(flushed)
+		}
+		if err != nil {
+			t.Errorf("%v\n%s", err, Command(seed, settings))
+		}
+		return
+	}
+	begin := time.Now()
+	r, err := Run(seed, settings, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Err == nil {
+		r.Stats.Searched, r.Err = search(r.History)
+	}
+	r.Stats.Print(os.Stdout, time.Since(begin).Seconds())
+	if r.Err != nil {
+		t.Errorf("%v\n%s", r.Err, Command(seed, settings))
+	}
+}
+
+// failure is a line of testdata/seeds.txt.
+type failure struct {
+	seed     uint64
+	settings []string
+	bug      string
+}
+
+// failedOnce reads every seed that ever failed: `seed [name=value ...] # what the bug was`.
+func failedOnce(t *testing.T) []failure {
+	t.Helper()
+	data, err := os.ReadFile("testdata/seeds.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []failure
+	for line := range strings.Lines(string(data)) {
+		words, bug, _ := strings.Cut(line, "#")
+		fields := strings.Fields(words)
+		if len(fields) == 0 {
+			continue
+		}
+		seed, err := strconv.ParseUint(fields[0], 10, 64)
+		if err != nil || strings.TrimSpace(bug) == "" {
+			t.Fatalf("testdata/seeds.txt: %q: want a seed, settings, and the name of the bug", line)
+		}
+		list = append(list, failure{seed, fields[1:], strings.TrimSpace(bug)})
+	}
+	return list
+}
+
+// TestReplay runs 50 seeds twice: the same things happen in the same order.
+func TestReplay(t *testing.T) {
+	for seed := uint64(1001); seed <= 1050; seed++ {
+		settings := []string{"safety=2s", "groups=3"}
+		a, err := Run(seed, settings, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := Run(seed, settings, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Hash != b.Hash || !slices.Equal(a.History, b.History) {
+			t.Errorf("seed %d: hashes %016x and %016x\n%s", seed, a.Hash, b.Hash, Command(seed, settings))
+		}
+	}
+}
+
+// TestOptionsReplay: what String says, Set takes.
+func TestOptionsReplay(t *testing.T) {
+	for seed := uint64(1); seed <= 200; seed++ {
+		o := Draw(seed)
+		c := Draw(seed + 1)
+		if err := c.SetAll(o.String()); err != nil {
+			t.Fatal(err)
+		}
+		if c.String() != o.String() {
+			t.Errorf("seed %d:\n%s\n%s", seed, o.String(), c.String())
+		}
+	}
+	var o Options
+	for _, bad := range []string{"drop", "drop=x", "nothing=1", "regions=1+x", "leases=2", "far=1x"} {
+		if o.Set(bad) == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+	for _, f := range faults {
+		if err := o.Set(f + "=" + offValue(f)); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -3,77 +3,71 @@
 package sim
 
 import (
+	"slices"
+
 	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/consensus/quorum"
+	"github.com/atlas-edge/atlas/consensus/reconfig"
 )
 
-// systemEntry is one entry of the system log: a configuration that is set, or one that is retired. The system group itself is
-// not simulated: it is a log that is always there, whose beginning each node learns with a delay.
-type systemEntry struct {
-	set    *consensus.Configuration
-	retire uint64
-}
+// The system group is not simulated. It is a log that is always there: an entry is proposed and applied to the world's registry at
+// once, and each node learns the log's beginning with a delay, and applies it to a registry of its own.
 
 // firstConfiguration is what the world begins with.
 func (w *World) firstConfiguration() {
-	var voters []quorum.Voter
+	c := reconfig.Config{Version: 1, Fn: int(w.o.Fn), Fz: int(w.o.Fz)}
 	for _, n := range w.nodes {
-		voters = append(voters, quorum.Voter{Node: n.id, Region: n.region})
+		c.Voters = append(c.Voters, quorum.Voter{Node: n.id, Region: n.region})
 	}
-	q, err := quorum.New(voters, int(w.o.Fn), int(w.o.Fz))
+	r, err := reconfig.NewRegistry(c)
 	if err != nil {
 		w.fail("first configuration: %v", err)
 		return
 	}
-	w.systemLog = []systemEntry{{set: &consensus.Configuration{Version: 1, Quorums: q}}}
+	w.registry, w.first = r, r.Clone()
+	w.history = r.Configurations()
 	for _, n := range w.nodes {
-		n.learned = 1
+		n.registry = r.Clone()
 	}
 	w.drawHomes()
 }
 
 // configuration finds a configuration, retired or not.
 func (w *World) configuration(v uint64) *consensus.Configuration {
-	for i := range w.systemLog {
-		if c := w.systemLog[i].set; c != nil && c.Version == v {
-			return c
-		}
+	if v == 0 || v > uint64(len(w.history)) {
+		return nil
+	}
+	return &w.history[v-1]
+}
+
+// propose appends an entry to the system log, unless it has no right to be there.
+func (w *World) proposeSystem(e reconfig.Entry) error {
+	if err := w.registry.Apply(&e); err != nil {
+		return err
+	}
+	w.systemLog = append(w.systemLog, e)
+	w.mix(uint64(e.Kind), uint64(len(w.systemLog)))
+	switch e.Kind {
+	case reconfig.SetConfig:
+		list := w.registry.Configurations()
+		w.history = append(w.history, list[len(list)-1])
+		w.drawHomes()
+		w.stats.Configurations++
+		w.trace(0, "configuration %d: %v, Fn %d, Fz %d, learners %v", e.Config.Version, e.Config.Voters, e.Config.Fn, e.Config.Fz, e.Config.Learners)
+	case reconfig.Retire:
+		w.stats.Retired++
+		w.sometimes("a configuration was retired")
+		w.trace(0, "configuration %d is retired, sealed by %v", e.Version, e.Sealed)
+	}
+	for _, n := range w.nodes {
+		id := n.id
+		w.after(w.rndReconfig.spread(1, 4*w.o.LearnSystemLog), func() {
+			if n := w.node(id); n.up {
+				n.learn(len(w.systemLog))
+			}
+		})
 	}
 	return nil
-}
-
-// newest is the configuration that was set last.
-func (w *World) newest() *consensus.Configuration {
-	for i := len(w.systemLog) - 1; ; i-- {
-		if c := w.systemLog[i].set; c != nil {
-			return c
-		}
-	}
-}
-
-// live is the configurations that are not retired, oldest first.
-func (w *World) live() []consensus.Configuration {
-	return configurations(w.systemLog)
-}
-
-func configurations(log []systemEntry) []consensus.Configuration {
-	var list []consensus.Configuration
-	for _, e := range log {
-		if e.set != nil {
-			list = append(list, *e.set)
-			continue
-		}
-		for len(list) > 0 && list[0].Version <= e.retire {
-			list = list[1:]
-		}
-	}
-	return list
-}
-
-// replaySystemLog is what a node knows when it starts: what it had learned is on its disk.
-func (n *node) replaySystemLog() {
-	n.learned = max(n.learned, 1)
-	n.configs = configurations(n.w.systemLog[:n.learned])
 }
 
 // learnSoon lets a node ask for the system log, and gives it the message again that it could not judge.
@@ -90,51 +84,90 @@ func (n *node) learnSoon(p *packet) {
 	})
 }
 
-// learn takes over the system log up to an entry.
+// learn takes over the system log up to an entry. What a node has learned is on its disk.
 func (n *node) learn(upTo int) {
-	for n.learned < upTo && !n.w.failed() {
+	for n.learned < upTo && n.up && !n.w.failed() {
 		e := &n.w.systemLog[n.learned]
 		n.learned++
-		n.configs = configurations(n.w.systemLog[:n.learned])
-		for _, r := range n.active {
-			var err error
-			if e.set != nil {
-				err = r.core.Configure(*e.set)
-			} else {
-				err = r.core.Retire(e.retire)
+		n.w.must(n.registry.Apply(e))
+		switch e.Kind {
+		case reconfig.AddNode:
+			n.setPeers()
+		case reconfig.SetConfig:
+			list := n.registry.Configurations()
+			for _, r := range n.active {
+				n.tell(r, r.core.Configure(list[len(list)-1]))
+				n.tell(r, r.core.SetHome(n.w.homeOf(n)))
 			}
-			if err != nil {
-				n.w.fail("node %d group %d: system log entry %d: %v", n.id, r.g, n.learned, err)
+		case reconfig.Retire:
+			for _, r := range n.active {
+				n.tell(r, r.core.Retire(e.Version))
 			}
-			r.touched()
+		}
+		if n.driver != nil {
+			n.driver.Changed()
 		}
 	}
-	n.plan()
+	if n.up {
+		n.plan()
+	}
 }
 
-// drawHomes gives each node a home for its ballots: its region and so many others as a Q2 needs, or more.
+// tell judges a core's answer to what it was told.
+func (n *node) tell(r *replica, err error) {
+	if err != nil {
+		n.w.fail("node %d group %d: system log entry %d: %v", n.id, r.g, n.learned, err)
+	}
+	r.touched()
+}
+
+func (n *node) setPeers() {
+	var peers []consensus.NodeID
+	for _, o := range n.w.nodes {
+		if o.id != n.id {
+			peers = append(peers, o.id)
+		}
+	}
+	n.w.must(n.live.SetPeers(peers))
+}
+
+// drawHomes gives each node a home for its ballots of the newest configuration: its region and so many others as a Q2 needs,
+// or more. One that is no voter has none.
 func (w *World) drawHomes() {
-	if !w.o.Homes {
+	w.homes = append(w.homes, make([][]quorum.Region, nodesMax+1))
+	if !w.o.Homes || w.calm {
 		return
 	}
-	q := w.newest().Quorums
+	q := w.history[len(w.history)-1].Quorums
 	var regions []quorum.Region
 	for _, s := range q.Regions() {
 		regions = append(regions, s.Region)
 	}
-	for _, n := range w.nodes {
-		home := []quorum.Region{n.region}
+	for id := consensus.NodeID(1); id <= nodesMax; id++ {
+		i, ok := q.Index(id)
+		if !ok {
+			continue
+		}
+		own := q.Voter(i).Region
+		home := []quorum.Region{own}
 		for _, i := range w.rndReconfig.Perm(len(regions)) {
-			if len(home) >= q.RegionLosses()+1 && w.rndReconfig.chance(2) {
+			if len(home) > q.RegionLosses() && w.rndReconfig.chance(2) {
 				break
 			}
-			if regions[i] != n.region {
+			if regions[i] != own {
 				home = append(home, regions[i])
 			}
 		}
-		w.homes[n.id] = home
+		slices.Sort(home)
+		w.homes[len(w.homes)-1][id] = home
 	}
 }
 
-func (w *World) reconfigure() {}
-func (w *World) wipeOne()     {}
+// homeOf is the home that a node's global ballots take; empty for all regions. Once the world is calm it is that: a home whose nodes are
+// gone would have no Q2.
+func (w *World) homeOf(n *node) []quorum.Region {
+	if w.calm {
+		return nil
+	}
+	return w.homes[n.registry.Newest().Version-1][n.id]
+}

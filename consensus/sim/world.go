@@ -10,6 +10,7 @@ import (
 
 	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/consensus/quorum"
+	"github.com/atlas-edge/atlas/consensus/reconfig"
 )
 
 // nodesMax bounds the nodes of a world, those that come later included.
@@ -43,8 +44,12 @@ type World struct {
 	used        []bool // groups that somebody asked for
 	calm        bool   // faults have ended
 
-	systemLog []systemEntry
-	homes     map[consensus.NodeID][]quorum.Region
+	systemLog  []reconfig.Entry
+	registry   *reconfig.Registry        // all of systemLog applied
+	first      *reconfig.Registry        // none of it
+	history    []consensus.Configuration // all that were ever set, by version-1
+	homes      [][][]quorum.Region       // by configuration and node
+	driverHost consensus.NodeID
 
 	rndNet, rndDisk, rndClock, rndClient, rndFault, rndOwner, rndNode, rndReconfig stream
 
@@ -59,7 +64,7 @@ type World struct {
 // NewWorld makes a world. Nothing happens before Run.
 func NewWorld(o Options, s Setup) *World {
 	w := &World{
-		o: o, setup: s, used: make([]bool, o.Groups), marks: map[string]bool{}, homes: map[consensus.NodeID][]quorum.Region{},
+		o: o, setup: s, used: make([]bool, o.Groups), marks: map[string]bool{},
 		rndNet: newStream(o.Seed, streamNetwork), rndDisk: newStream(o.Seed, streamDisk), rndClock: newStream(o.Seed, streamClock),
 		rndClient: newStream(o.Seed, streamClient), rndFault: newStream(o.Seed, streamFault), rndOwner: newStream(o.Seed, streamOwner),
 		rndNode: newStream(o.Seed, streamNode), rndReconfig: newStream(o.Seed, streamReconfig),
@@ -198,6 +203,9 @@ func (w *World) Run() error {
 		c.wake(w.rndClient.upTo(w.o.Think) + 1)
 	}
 	w.planFaults()
+	if w.o.ReconfigEvery > 0 {
+		w.driveChange()
+	}
 	w.runUntil(w.o.Safety)
 	if !w.failed() {
 		w.heal()

@@ -38,6 +38,8 @@ const (
 	SimLeaseSeenEarly Site = "sim-lease-seen-early"
 	// SimPromiseForgotten lets a simulated node forget, when it makes a core again, what was promised above what was accepted.
 	SimPromiseForgotten Site = "sim-promise-forgotten"
+	// SimSealForgotten lets a simulated node answer that it has sealed a configuration, and forget it.
+	SimSealForgotten Site = "sim-seal-forgotten"
 	// SimSendBeforeSync lets a simulated node send what rests on a batch before it is durable.
 	SimSendBeforeSync Site = "sim-send-before-sync"
 	// SimSnapshotWithoutSessions leaves the session table out of a simulated snapshot.
@@ -70,6 +72,7 @@ func sites() []Site {
 		SimEpochForgotten,
 		SimLeaseSeenEarly,
 		SimPromiseForgotten,
+		SimSealForgotten,
 		SimSendBeforeSync,
 		SimSnapshotWithoutSessions,
 		SimSyncErrorSwallowed,

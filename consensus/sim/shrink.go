@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package sim
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Result is what came of a run.
+type Result struct {
+	Err     error
+	Hash    uint64
+	Stats   Stats
+	Marks   map[string]bool
+	History []Op
+}
+
+// Run runs a seed with some options changed.
+func Run(seed uint64, settings []string, trace io.Writer) (Result, error) {
+	o := Draw(seed)
+	if err := o.SetAll(strings.Join(settings, " ")); err != nil {
+		return Result{}, err
+	}
+	w := NewWorld(o, Setup{Trace: trace})
+	err := w.Run()
+	r := Result{Err: err, Hash: w.Hash(), Stats: w.Stats(), Marks: w.Marks()}
+	if err == nil {
+		r.History = w.History()
+	}
+	return r, nil
+}
+
+// Command is what replays a run.
+func Command(seed uint64, settings []string) string {
+	c := fmt.Sprintf("go test ./consensus/sim -run TestSimulation -sim.seed=%d", seed)
+	if len(settings) > 0 {
+		c += fmt.Sprintf(" -sim.set='%s'", strings.Join(settings, " "))
+	}
+	return c
+}
+
+// kindOfFailure is what a smaller run must fail with to be of the same failure: its invariant, or its first words.
+func kindOfFailure(err error) string {
+	text := err.Error()
+	if head, _, ok := strings.Cut(text, ":"); ok && len(head) < 20 {
+		return head
+	}
+	return ""
+}
+
+// Shrink looks for a smaller run that fails alike, in at most `runs` tries: it leaves out kinds of faults, then groups, clients and keys,
+// and shortens the time. It returns the settings of the smallest that it found.
+func Shrink(seed uint64, settings []string, failure error, runs int) (smallest []string, last error) {
+	kind := kindOfFailure(failure)
+	smallest, last = settings, failure
+	try := func(setting string) bool {
+		if runs <= 0 {
+			return false
+		}
+		runs--
+		candidate := append(smallest[:len(smallest):len(smallest)], setting)
+		r, err := Run(seed, candidate, nil)
+		if err != nil || r.Err == nil || kind != "" && kindOfFailure(r.Err) != kind {
+			return false
+		}
+		smallest, last = candidate, r.Err
+		return true
+	}
+	o := Draw(seed)
+	_ = o.SetAll(strings.Join(settings, " ")) // they ran once already
+	for range 2 {
+		for _, f := range faults {
+			if !o.off(f) {
+				try(f + "=" + offValue(f))
+			}
+		}
+		for _, n := range []struct {
+			name string
+			have int64
+		}{{"groups", o.Groups}, {"clients", o.Clients}, {"keys", o.Keys}} {
+			for v := int64(1); v < n.have; v *= 2 {
+				if try(n.name + "=" + strconv.FormatInt(v, 10)) {
+					break
+				}
+			}
+		}
+		before := o.String()
+		_ = o.SetAll(strings.Join(smallest, " ")) // as above
+		if o.String() == before {
+			break
+		}
+	}
+	for t := o.Safety / 16; t < o.Safety; t *= 2 {
+		if try("safety=" + t.String()) {
+			break
+		}
+	}
+	return smallest, last
+}
+
+// off reports whether a fault is off.
+func (o *Options) off(name string) bool {
+	c := *o
+	return c.Set(name+"="+offValue(name)) == nil && c.String() == o.String()
+}
+
+func offValue(name string) string {
+	switch name {
+	case "leases", "homes", "keepunsynced":
+		return "false"
+	}
+	return "0"
+}
