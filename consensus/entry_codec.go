@@ -10,6 +10,9 @@ const entryVersion = 2
 // entryLenMax bounds the fields of an entry: the payload, and room for the others and for what newer nodes send.
 const entryLenMax = PayloadLenMax + 1<<10
 
+// entryOverheadMax bounds what an entry takes besides its payload, on disk.
+const entryOverheadMax = 128
+
 // Fields of consensuspb.Entry.
 const (
 	entrySlot = iota + 1
@@ -26,7 +29,8 @@ const (
 // AppendTo appends e as it lies on disk: the version byte, consensuspb.Entry in its canonical form, and the CRC-32C of both.
 func (e *Entry) AppendTo(dst []byte) []byte {
 	start := len(dst)
-	w := writer{append(dst, entryVersion)}
+	w := newWriter(dst, entryOverheadMax+len(e.Payload))
+	w.byte(entryVersion)
 	e.appendFields(&w)
 	return w.checksum(start)
 }

@@ -34,7 +34,8 @@ const (
 // canonical form, and the CRC-32C of both.
 func (r *Record) Append(dst []byte) []byte {
 	start := len(dst)
-	w := writer{append(dst, recordVersion)}
+	w := newWriter(dst, RecordLenMax)
+	w.byte(recordVersion)
 	w.ballot(recordAccepted, r.Accepted)
 	if r.Promised != r.Accepted {
 		w.ballot(recordPromised, r.Promised)
@@ -52,12 +53,14 @@ func (r *Record) Append(dst []byte) []byte {
 	w.uint(recordEstablished, r.Established)
 	w.home(recordAcceptedHome, r.AcceptedHome)
 	for i := range r.GlobalPromises {
-		if p := &r.GlobalPromises[i]; !p.Ballot.IsZero() {
-			at := w.open(recordGlobalPromises)
-			w.ballot(1, p.Ballot)
-			w.bool(2, p.Sticky)
-			w.shut(at)
+		p := &r.GlobalPromises[i]
+		if p.Ballot.IsZero() {
+			break
 		}
+		at := w.open(recordGlobalPromises)
+		w.ballot(1, p.Ballot)
+		w.bool(2, p.Sticky)
+		w.shut(at)
 	}
 	if r.Fort != (Fort{}) {
 		at := w.open(recordFort)

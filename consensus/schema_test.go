@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -305,9 +306,9 @@ func TestHandWrittenIsGenerated(t *testing.T) {
 			if d, err := DecodeEntry(disk); err != nil || !equalEntries(d, e) {
 				t.Fatalf("%+v decoded as %+v, %v", e, d, err)
 			}
-			var w writer
-			if e.appendFields(&w); len(w.buf) != e.fieldsLen() {
-				t.Fatalf("%+v takes %d bytes, fieldsLen says %d", e, len(w.buf), e.fieldsLen())
+			w := newWriter(nil, entryOverheadMax+len(e.Payload))
+			if e.appendFields(&w); w.n != e.fieldsLen() {
+				t.Fatalf("%+v takes %d bytes, fieldsLen says %d", e, w.n, e.fieldsLen())
 			}
 		})
 	})
@@ -407,9 +408,9 @@ func TestSchemaHasEveryField(t *testing.T) {
 		e := Entry{}
 		something(reflect.ValueOf(&e).Elem().Field(i))
 		var d Entry
-		var w writer
+		w := newWriter(nil, entryOverheadMax+len(e.Payload))
 		e.appendFields(&w)
-		f := fields{src: w.buf, kind: ErrCorrupt}
+		f := fields{src: w.written(), kind: ErrCorrupt}
 		if d.decodeFields(&f); f.err != nil || !equalEntries(d, e) {
 			return fmt.Errorf("%s: %+v comes back as %+v, %w", entry.Field(i).Name, e, d, f.err)
 		}
@@ -417,6 +418,47 @@ func TestSchemaHasEveryField(t *testing.T) {
 	})
 	if n := reflect.TypeFor[Record]().NumField(); n != 16 {
 		t.Errorf("record: %d fields, drawRecord and the schema know 16", n)
+	}
+}
+
+// TestOverheadBounds fills every field to the brim: the room that writers ask for must be enough.
+func TestOverheadBounds(t *testing.T) {
+	fill := func(v reflect.Value) {
+		for i := range v.NumField() {
+			switch f := v.Field(i); f.Type() {
+			case reflect.TypeFor[Ballot]():
+				f.Set(reflect.ValueOf(Ballot{math.MaxUint64, math.MaxUint64, math.MaxUint64}))
+			case reflect.TypeFor[quorum.Home]():
+				f.Set(reflect.ValueOf(quorum.HomeFromWords([quorum.HomeWords]uint64{math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxUint64})))
+			default:
+				if f.CanUint() {
+					f.SetUint(math.MaxUint64 >> (64 - f.Type().Bits()))
+				}
+			}
+		}
+	}
+	var m Message
+	fill(reflect.ValueOf(&m).Elem())
+	m.Type = Snapshot
+	var e Entry
+	fill(reflect.ValueOf(&e).Elem())
+	e.Payload = make([]byte, 1000)
+	if n := len(m.AppendTo(nil)); n > messageOverheadMax || n < messageOverheadMax*4/5 {
+		t.Errorf("a message takes up to %d bytes, the bound is %d", n, messageOverheadMax)
+	}
+	if n := len(e.AppendTo(nil)) - len(e.Payload); n > entryOverheadMax || n < entryOverheadMax*4/5 {
+		t.Errorf("an entry takes up to %d bytes, the bound is %d", n, entryOverheadMax)
+	}
+	e.Slot, m.Entries = e.Slot-1, []Entry{e, e, e}
+	want := canonical(t, pbMessage(&m))
+	if got := m.AppendTo(nil); !bytes.Equal(got, want) {
+		t.Errorf("%d bytes, want %d", len(got), len(want))
+	}
+	// A buffer with any room left gives the same.
+	for room := range 3000 {
+		if got := m.AppendTo(make([]byte, 7, 7+room)); !bytes.Equal(got[7:], want) {
+			t.Fatalf("with room for %d: %d bytes, want %d", room, len(got)-7, len(want))
+		}
 	}
 }
 

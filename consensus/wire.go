@@ -4,7 +4,6 @@ package consensus
 
 import (
 	"encoding/binary"
-	"slices"
 )
 
 // Limits of what goes over the wire.
@@ -12,6 +11,8 @@ const (
 	// MessageLenMax bounds an encoded message, in bytes: what an owner may have uncommitted, recovered with the largest payload
 	// on top. A sender stays far below it: see Tuning.MessageBytes.
 	MessageLenMax = 1 << 30
+	// messageOverheadMax bounds what a message takes besides its entries.
+	messageOverheadMax = 512
 	// entryLenMin is the least that an entry takes in a message, since it has a commit time: what a decoder allocates stays
 	// within ten times of what was sent.
 	entryLenMin = 9
@@ -51,7 +52,7 @@ const (
 // AppendTo appends m as it goes over the wire: consensuspb.Message in its canonical form, in which an entry leaves out its slot
 // when that follows from m.Slot and its place, and its ballot when that is m.Ballot. It does not check m.
 func (m *Message) AppendTo(dst []byte) []byte {
-	w := writer{dst}
+	w := newWriter(dst, messageOverheadMax)
 	w.uint(fieldType, uint64(m.Type))
 	w.uint(fieldFrom, uint64(m.From))
 	w.uint(fieldTo, uint64(m.To))
@@ -81,16 +82,16 @@ func (m *Message) AppendTo(dst []byte) []byte {
 	w.uint(fieldLeasedFor, m.LeasedFor)
 	w.uint(fieldStopSlot, uint64(m.StopSlot))
 	w.uint(fieldStopNext, m.StopNext)
-	return w.buf
+	return w.written()
 }
 
 func (m *Message) appendEntries(w *writer) {
 	for i := range m.Entries {
 		e := implied(&m.Entries[i], m.Slot+Slot(i)+1, m.Ballot)
 		n := e.fieldsLen()
-		w.buf = slices.Grow(w.buf, 1+binary.MaxVarintLen64+n)
+		w.need(n + 1 + binary.MaxVarintLen64 + messageOverheadMax)
 		w.tag(fieldEntries, wireBytes)
-		w.buf = binary.AppendUvarint(w.buf, uint64(n))
+		w.uvarint(uint64(n))
 		e.appendFields(w)
 	}
 }
@@ -127,7 +128,7 @@ func DecodeMessage(src []byte) (Message, error) {
 			continue
 		}
 		if n++; n == 1 {
-			entries = f.src
+			entries = src[f.at:]
 		}
 		if e := f.bytes(entryLenMax); f.err == nil && len(e) < entryLenMin {
 			f.fail("entry %d of %d bytes, want at least %d", n, len(e), entryLenMin)
