@@ -4,7 +4,6 @@ package sim
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/consensus/quorum"
@@ -32,7 +31,6 @@ type groupCheck struct {
 	requests map[requestKey]command   // that were proposed
 	opens    int                      // proposed and not yet chosen
 	floor    [keysMax]consensus.Slot  // the highest version of a key that a client was told
-	acked    [keysMax]consensus.Slot  // the highest that was told as written
 	est      map[uint64]bool          // configurations in which a log was chosen
 	stops    uint64                   // stop-signs chosen
 	nodes    []acceptorCheck          // by node
@@ -55,8 +53,6 @@ type acceptorCheck struct {
 	promised, accepted consensus.Ballot // durable
 	said               consensus.Ballot // the highest that it told others it promised or accepted
 	made               int              // cores made
-	written            consensus.Record // by the view, durable or not
-	confirmed          consensus.Ballot
 }
 
 // ballotLog is the log of one ballot, and who has accepted how much of it.
@@ -70,7 +66,6 @@ type ballotLog struct {
 	votes    []voteUpTo // by node
 	chosenTo consensus.Slot
 	node     int // incarnation of the proposer: life and core
-	life     int32
 	used     bool
 }
 
@@ -484,11 +479,4 @@ func (k *checker) agree() {
 			tables[im.machine.applied] = h
 		}
 	}
-}
-
-// sortedBallots is for messages.
-func (k *checker) sortedBallots(g int) []*ballotLog {
-	list := slices.Clone(k.groups[g].order)
-	slices.SortFunc(list, func(a, b *ballotLog) int { return a.ballot.Compare(b.ballot) })
-	return list
 }

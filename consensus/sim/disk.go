@@ -67,7 +67,6 @@ type batch struct {
 	epoch     uint64
 	minCfg    uint64
 	minEpochs []minEpoch
-	torn      bool // the write was cut short by a crash: a reader finds a checksum that does not fit, and stops there
 }
 
 // minEpoch says that a node is not supported at an epoch below this.
