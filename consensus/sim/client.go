@@ -68,6 +68,8 @@ func (c *client) run() {
 func (c *client) drawGroup() int {
 	w, r := c.w, c.w.rndClient
 	switch n := w.usedGroups(); {
+	case w.setup.Pick != nil:
+		return w.setup.Pick(c.id, c.site, r.Rand)
 	case r.Int64N(100) < w.o.Skew:
 		return 0
 	case r.chance(3):

@@ -8,6 +8,7 @@ import (
 
 	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/consensus/liveness"
+	"github.com/atlas-edge/atlas/consensus/ownership"
 	"github.com/atlas-edge/atlas/consensus/quorum"
 	"github.com/atlas-edge/atlas/consensus/reconfig"
 	"github.com/atlas-edge/atlas/internal/failpoint"
@@ -59,6 +60,8 @@ type node struct {
 	// The system log as far as this node has learned it.
 	learned    int
 	registry   *reconfig.Registry
+	policy     *ownership.Policy
+	mapped     Time             // when the policy was last told who is alive
 	driver     *reconfig.Driver // of the one that owns the system group
 	sealWanted uint64           // to be made durable by the next turn
 	sealing    uint64           // by this turn
@@ -93,6 +96,7 @@ func (n *node) boot() {
 	n.live, err = liveness.New(n.livenessOptions(epoch))
 	w.must(err)
 	n.tickLiveness()
+	n.startPolicy()
 	w.trace(n.id, "boots with epoch %d", epoch)
 	w.mix(uint64(n.id), epoch)
 	n.planTick()

@@ -78,6 +78,8 @@ type Options struct {
 	Homes         bool  // owners take a home of some regions
 	CompactEvery  Time
 	LogKeep       int64 // entries that the policy keeps behind the applied slot; 0 is no policy
+	Adaptive      bool  // owners go where the load is
+	PolicyScale   Time  // the half-life of the policy, and the measure of its other times
 	ReconfigEvery Time
 	ReconfigByH   int64 // percent of groups that a live owner migrates with a stop-sign
 	WipeEvery     Time
@@ -183,6 +185,7 @@ func Draw(seed uint64) Options {
 
 	o.StealEvery, o.ReleaseEvery = every(200*Millisecond, 10*Second), every(200*Millisecond, 10*Second)
 	o.LocalShare, o.Homes = r.Int64N(101), r.chance(2)
+	o.Adaptive, o.PolicyScale = r.chance(2), r.spread(1*Second, 10*Second)
 	o.CompactEvery, o.LogKeep = every(100*Millisecond, 5*Second), r.Int64N(30)
 	o.ReconfigEvery, o.ReconfigByH = every(2*Second, 30*Second), r.Int64N(101)
 	o.WipeEvery = every(5*Second, 40*Second)
@@ -209,7 +212,7 @@ func (o *Options) sessionLife() consensus.Timestamp { return consensus.Timestamp
 var faults = []string{
 	"wipeevery", "reconfigevery", "forge", "stale", "syncfailevery", "diskfullevery", "diskslowevery", "suspendevery", "clockstepevery",
 	"swizzleevery", "clogevery", "cutregionevery", "cutevery", "delay", "duplicate", "reorder", "drop", "compactevery", "logkeep",
-	"readpause", "evictanyway", "moveloadevery", "localshare", "releaseevery", "stealevery", "crashevery", "tickspread", "drift", "leases", "homes",
+	"readpause", "evictanyway", "moveloadevery", "localshare", "releaseevery", "stealevery", "crashevery", "tickspread", "drift", "leases", "homes", "adaptive",
 }
 
 // Set changes one option: `name=value`, with the name of a field in small letters, times as in 1.5s or in nanoseconds, and

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/atlas-edge/atlas/consensus"
+	"github.com/atlas-edge/atlas/consensus/ownership"
 	"github.com/atlas-edge/atlas/internal/failpoint"
 )
 
@@ -27,7 +28,8 @@ type replica struct {
 	usedAt        Time
 	campaignAfter Time
 	fails         int
-	state         consensus.State // when last looked at
+	load          *ownership.Group // while it serves
+	state         consensus.State  // when last looked at
 	stateSince    Time
 	committedAt   Time // an owner's last progress
 	commit        consensus.Slot
@@ -73,7 +75,7 @@ func newReplica(n *node, g int) *replica {
 		o.Fabric = n.live
 	}
 	if im := n.disk.view.groups[g]; im != nil {
-		w.must(r.load(im, &o))
+		w.must(r.restore(im, &o))
 	}
 	core, err := consensus.New(o)
 	if err != nil {
@@ -85,8 +87,8 @@ func newReplica(n *node, g int) *replica {
 	return r
 }
 
-// load reads the record and the tail of the log.
-func (r *replica) load(im *image, o *consensus.Options) error {
+// restore reads the record and the tail of the log.
+func (r *replica) restore(im *image, o *consensus.Options) error {
 	if im.record == nil {
 		return nil
 	}
@@ -405,7 +407,7 @@ func (r *replica) advanced() {
 		r.state, r.stateSince = st.State, w.now
 	}
 	if st.State >= consensus.Won {
-		r.fails = 0
+		r.fails, r.campaignAfter = 0, 0
 	}
 	if st.State == consensus.Follower && len(r.waits) > 0 && st.Owner != r.n.id {
 		r.loseOwnership()

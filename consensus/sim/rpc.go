@@ -52,7 +52,10 @@ func (n *node) serve(q *rpc) {
 		}
 	}
 	st := r.core.Status()
-	w.demand(r, &st, q)
+	if q.hops > 0 || st.State == consensus.Serving {
+		n.demand(r, q)
+		st = r.core.Status()
+	}
 	switch {
 	case st.State >= consensus.Won && !st.Stopped:
 		if q.command.verb == verbGet {

@@ -109,7 +109,7 @@ func (o *Options) off(name string) bool {
 
 func offValue(name string) string {
 	switch name {
-	case "leases", "homes", "keepunsynced":
+	case "leases", "homes", "adaptive":
 		return "false"
 	}
 	return "0"

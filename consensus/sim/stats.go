@@ -102,6 +102,7 @@ var marks = []string{
 	"a wiped node came back under another name",
 	"a read was answered under a lease",
 	"a read was confirmed",
+	"an owner could not commit",
 }
 
 // sometimes hits a mark.

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math/rand/v2"
 	"strings"
 
 	"github.com/atlas-edge/atlas/consensus"
+	"github.com/atlas-edge/atlas/consensus/ownership"
 	"github.com/atlas-edge/atlas/consensus/quorum"
 	"github.com/atlas-edge/atlas/consensus/reconfig"
 )
@@ -22,6 +24,14 @@ type Setup struct {
 	// Latency is one way, by the sites of sender and receiver: site i is that of the i-th region of Options.Regions. Empty for
 	// Options.Near and Far.
 	Latency [][]Time
+	// OneRegion makes all nodes voters of one region, wherever they stand: with Options.Fn a plain majority.
+	OneRegion bool
+	// Ownership is the policy where Options.Adaptive is on; nil for that of Options.PolicyScale.
+	Ownership *ownership.Options
+	// Pick is the group of a client's next operation; nil for Options.Skew. site is where the client stands.
+	Pick func(client, site int, r *rand.Rand) int
+	// Done is told each operation that has ended, and where its client stands.
+	Done func(o *Op, site int)
 	// Trace takes the story of the run.
 	Trace io.Writer
 }
@@ -51,6 +61,7 @@ type World struct {
 	history    []consensus.Configuration // all that were ever set, by version-1
 	homes      [][][]quorum.Region       // by configuration and node
 	driverHost consensus.NodeID
+	handovers  []*handover // by group
 
 	rndNet, rndDisk, rndClock, rndClient, rndFault, rndOwner, rndNode, rndReconfig stream
 
@@ -70,6 +81,7 @@ func NewWorld(o Options, s Setup) *World {
 		rndClient: newStream(o.Seed, streamClient), rndFault: newStream(o.Seed, streamFault), rndOwner: newStream(o.Seed, streamOwner),
 		rndNode: newStream(o.Seed, streamNode), rndReconfig: newStream(o.Seed, streamReconfig),
 	}
+	w.handovers = make([]*handover, o.Groups)
 	w.blank = newMachine(o.sessionLife())
 	w.tuning = consensus.DefaultTuning()
 	w.tuning.UncommittedEntries, w.tuning.MessageBytes = int(o.UncommittedEntries), int(o.MessageBytes)
@@ -84,7 +96,11 @@ func NewWorld(o Options, s Setup) *World {
 	}
 	for z, count := range o.Regions {
 		for range count {
-			w.addNode(regionName(z), z)
+			region := regionName(z)
+			if s.OneRegion {
+				region = regionName(0)
+			}
+			w.addNode(region, z)
 		}
 	}
 	w.firstConfiguration()
@@ -295,6 +311,9 @@ func (w *World) Marks() map[string]bool { return w.marks }
 func (w *World) finished(c *client) {
 	w.check.finished(&c.op)
 	w.ops = append(w.ops, c.op)
+	if w.setup.Done != nil {
+		w.setup.Done(&c.op, c.site)
+	}
 	switch c.op.Outcome {
 	case Done:
 		w.stats.OpsDone++
