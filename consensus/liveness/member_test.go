@@ -184,7 +184,9 @@ func (m *member) accept(p parcel) error {
 		m.tie.epoch = p.epoch
 		m.dirty = true
 	}
-	m.answers = append(m.answers, parcel{kind: taken, from: m.id, to: p.from, ballot: p.ballot, epoch: m.tie.epoch})
+	if answer := (parcel{kind: taken, from: m.id, to: p.from, ballot: p.ballot, epoch: m.tie.epoch}); !slices.Contains(m.answers, answer) {
+		m.answers = append(m.answers, answer)
+	}
 	return nil
 }
 
