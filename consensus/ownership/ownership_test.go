@@ -182,7 +182,7 @@ func TestNoThrash(t *testing.T) {
 		for turn := 0; w.now < 1_000_000*second+6*hour; turn++ {
 			from := regions[turn%places]
 			span := period
-			switch seed % 3 {
+			switch seed % 4 {
 			case 1: // anywhere, for any time
 				from, span = regions[rng.IntN(5)], Timestamp(1+rng.IntN(400))*second
 			case 2: // flees the owner as soon as it has moved
@@ -195,6 +195,16 @@ func TestNoThrash(t *testing.T) {
 					}
 				}
 				span = Timestamp(rng.IntN(2)) * Timestamp(rng.IntN(1000)) * second
+			case 3: // stays for just so long that the next move costs no dwell, then flees
+				w.load(w.owner, 2, Timestamp(100+seed*2)*second)
+				moves := len(w.moves)
+				for range 3000 {
+					w.load(regions[(slices.Index(regions, w.owner)+2)%5], 50, second)
+					if len(w.moves) > moves {
+						break
+					}
+				}
+				span = 0
 			}
 			w.load(from, 1, span)
 		}
