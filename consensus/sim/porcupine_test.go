@@ -5,6 +5,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -21,12 +22,19 @@ type register struct {
 	value   uint64
 }
 
-// model is a register whose versions rise.
+// input is an operation and, for a write, the version that it replaced: versions of a key are in the order of the chosen log, so that
+// the search need not try others.
+type input struct {
+	*Op
+	base consensus.Slot
+}
+
+// model is a register whose versions follow on each other.
 // shared: only read.
 var model = porcupine.Model{
 	Init: func() any { return register{} },
-	Step: func(state, input, _ any) (bool, any) {
-		s, o := state.(register), input.(*Op)
+	Step: func(state, in, _ any) (bool, any) {
+		s, o := state.(register), in.(input)
 		switch {
 		case o.Read():
 			return o.Version == s.version && o.Value == s.value, s
@@ -35,7 +43,7 @@ var model = porcupine.Model{
 		case o.Conditional && s.version != o.Expect:
 			return false, s
 		}
-		return o.Version > s.version, register{o.Version, o.Value}
+		return s.version == o.base, register{o.Version, o.Value}
 	},
 	Equal: func(a, b any) bool { return a == b },
 }
@@ -43,11 +51,23 @@ var model = porcupine.Model{
 // search looks for an order in which the operations of each key could have happened one after the other. It returns how many it
 // looked at.
 func search(ops []Op) (int, error) {
-	keys := map[[2]int][]porcupine.Operation{}
+	keys, versions := map[[2]int][]porcupine.Operation{}, map[[2]int][]consensus.Slot{}
+	for i := range ops {
+		if o := &ops[i]; !o.Read() && o.Outcome == Done {
+			versions[[2]int{o.Group, o.Key}] = append(versions[[2]int{o.Group, o.Key}], o.Version)
+		}
+	}
+	for _, list := range versions {
+		slices.Sort(list)
+	}
 	for i := range ops {
 		o := &ops[i]
 		k := [2]int{o.Group, o.Key}
-		keys[k] = append(keys[k], porcupine.Operation{ClientId: o.Client, Input: o, Call: int64(o.Call), Return: int64(o.Return)})
+		in := input{Op: o}
+		if at, _ := slices.BinarySearch(versions[k], o.Version); at > 0 {
+			in.base = versions[k][at-1]
+		}
+		keys[k] = append(keys[k], porcupine.Operation{ClientId: o.Client, Input: in, Call: int64(o.Call), Return: int64(o.Return)})
 	}
 	for k, list := range keys {
 		switch porcupine.CheckOperationsTimeout(model, list, 20*time.Second) {

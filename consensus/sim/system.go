@@ -115,7 +115,7 @@ func (n *node) learn(upTo int) {
 
 // tell judges a core's answer to what it was told.
 func (n *node) tell(r *replica, err error) {
-	if err != nil {
+	if err != nil && !n.w.harmless(err) {
 		n.w.fail("node %d group %d: system log entry %d: %v", n.id, r.g, n.learned, err)
 	}
 	r.touched()
