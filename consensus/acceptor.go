@@ -2,19 +2,39 @@
 
 package consensus
 
-import "github.com/atlas-edge/atlas/internal/failpoint"
+import (
+	"fmt"
+
+	"github.com/atlas-edge/atlas/consensus/quorum"
+	"github.com/atlas-edge/atlas/internal/failpoint"
+)
 
 // The acceptor's half of the core. What it holds to:
 //
 //   - It answers no ballot below Promised, and Promised and the log are durable before anything that rests on them is sent.
+//   - It accepts only at ballots in whose home it stands.
 //   - Whenever Accepted is b, the log is the log of b's owner up to Last, and Last is not below where that owner's recovered
-//     log ended: AcceptSync is taken whole or not at all.
-//   - One departure from the second: Learn brings chosen entries without a vote, and may so replace an end of the log that was
-//     accepted at b. The replaced entries then contradict chosen ones, hence were not chosen and never will be. A Q1 that
-//     could be misled by this log holds a node that accepted the chosen entries at a ballot above b, and so does not adopt it.
+//     log ended: AcceptSync is taken whole or not at all, and never beyond the end of the log here.
+//   - One departure from the third: Learn and Snapshot bring chosen entries without a vote, and may so replace an end of the log
+//     that was accepted at b. The replaced entries then contradict chosen ones, hence were not chosen and never will be. A Q1
+//     that could be misled by this log holds a node that accepted the chosen entries at a ballot above b, and so does not
+//     adopt it.
+//   - GlobalPromises holds every global ballot above Accepted that was promised here in phase 1, but for those whose proposer
+//     said that it gave them up before they were won. A local ballot must not pass over one of these: it may have been won, and
+//     its log lie in another home. Learn and Snapshot raise Promised without adding to them: no Q1 rests on that.
 //   - Nothing up to Commit is ever replaced by something else. A peer that asks for it stops the node.
 
 func (c *Core) stepAcceptor(m *Message) error {
+	switch m.Type {
+	case Cancel:
+		c.onCancel(m)
+		return nil
+	case Release:
+		return c.onRelease(m)
+	case PrePrepare:
+		c.onPrePrepare(m)
+		return nil
+	}
 	if m.Ballot.Less(c.rec.Promised) {
 		c.nack(m)
 		return nil
@@ -30,6 +50,12 @@ func (c *Core) stepAcceptor(m *Message) error {
 		return c.onAccept(m)
 	case Learn:
 		return c.onLearn(m)
+	case Fortify:
+		c.onFortify(m)
+	case Confirm:
+		c.onConfirm(m)
+	case Snapshot:
+		return c.onSnapshot(m)
 	}
 	return nil
 }
@@ -40,25 +66,70 @@ func (c *Core) reply(m *Message, answer Message) Message {
 	return answer
 }
 
-// nack refuses m and says what would not be.
-func (c *Core) nack(m *Message) {
+// refusal is what a Nack of m says whatever the reason.
+func (c *Core) refusal(m *Message) Message {
 	expect := c.rec.Commit + 1
 	if c.rec.Accepted == m.Ballot {
 		expect = c.rec.Last + 1
 	}
-	c.now = append(c.now, c.reply(m, Message{Type: Nack, Promised: c.rec.Promised, Accepted: c.rec.Accepted, Slot: expect}))
+	return c.reply(m, Message{Type: Nack, Promised: c.rec.Promised, Accepted: c.rec.Accepted, Slot: expect})
 }
 
-// promise raises Promised, which ends an own ballot below.
+// nack refuses m and says what would not be.
+func (c *Core) nack(m *Message) { c.now = append(c.now, c.refusal(m)) }
+
+// nackStale refuses m for its configuration.
+func (c *Core) nackStale(m *Message) {
+	no := c.refusal(m)
+	no.StaleCfg = c.floor()
+	c.now = append(c.now, no)
+}
+
+// nackLeased refuses m because of an owner that is alive.
+func (c *Core) nackLeased(m *Message, by LeasedBy) {
+	no := c.refusal(m)
+	no.LeasedOwner, no.LeasedFor = by.Owner, by.Remaining
+	c.now = append(c.now, no)
+}
+
+// promise raises Promised, which ends an own ballot below, and an own attempt that has not promised yet.
 func (c *Core) promise(b Ballot) {
 	if !c.rec.Promised.Less(b) {
 		return
 	}
 	c.rec.Promised = b
 	c.dirty, c.mustSync = true, true
-	if c.state != Follower && c.ballot.Less(b) {
+	if b.Node == c.self {
+		return
+	}
+	if c.state == Probing || c.state != Follower && c.ballot.Less(b) {
 		c.stepDown()
 	}
+	c.release = Ballot{}
+}
+
+// vow promises b in phase 1: a Q1 may rest on it.
+func (c *Core) vow(b Ballot, s Scope, release Ballot) {
+	c.promise(b)
+	if s == Global {
+		c.rec.addGlobalPromise(b)
+	}
+	c.leaveFort(b, release)
+}
+
+// onPrePrepare says whether a promise would be given. Rounds are no reason against it: the proposer takes a higher one.
+func (c *Core) onPrePrepare(m *Message) {
+	if m.Ballot.Cfg < c.rec.Promised.Cfg {
+		c.nack(m)
+		return
+	}
+	if by, yes := c.blocked(m.Ballot, m.Release); yes {
+		c.nackLeased(m, by)
+		return
+	}
+	c.now = append(c.now, c.reply(m, Message{
+		Type: PrePromise, Promised: c.rec.Promised, Established: c.rec.Established, StopSlot: c.rec.StopSlot, StopNext: c.rec.StopNext,
+	}))
 }
 
 func (c *Core) onPrepare(m *Message) {
@@ -66,11 +137,30 @@ func (c *Core) onPrepare(m *Message) {
 		return // a late copy: its sender has won already
 	}
 	// Asked again at a ballot that is promised, the answer is the same: nothing was accepted since.
-	c.promise(m.Ballot)
-	c.after = append(c.after, c.reply(m, Message{
-		Type: Promise, Accepted: c.rec.Accepted, Last: c.rec.Last, Chain: c.rec.LastChain, Commit: c.rec.Commit,
-		First: c.rec.First, Established: c.rec.Established,
-	}))
+	if c.rec.Promised != m.Ballot {
+		if by, yes := c.blocked(m.Ballot, m.Release); yes {
+			c.nackLeased(m, by)
+			return
+		}
+		c.vow(m.Ballot, m.Scope, m.Release)
+	}
+	answer := c.reply(m, Message{
+		Type: Promise, Accepted: c.rec.Accepted, AcceptedHome: c.rec.AcceptedHome, Last: c.rec.Last, Chain: c.rec.LastChain,
+		Commit: c.rec.Commit, First: c.keptFrom(), Established: c.rec.Established, GlobalPromised: c.rec.globalPromised(m.Ballot),
+		StopSlot: c.rec.StopSlot, StopNext: c.rec.StopNext,
+	})
+	if failpoint.Enabled(failpoint.ConsensusOmitCommitted) && answer.Commit == answer.Last {
+		answer.Accepted, answer.AcceptedHome, answer.Last, answer.Chain, answer.Commit, answer.First = Ballot{}, quorum.Home{}, 0, 0, 0, 1
+		answer.StopSlot, answer.StopNext = 0, 0
+	}
+	c.after = append(c.after, answer)
+}
+
+// onCancel forgets a promise to a global ballot that its proposer gave up before it won.
+func (c *Core) onCancel(m *Message) {
+	if c.rec.cancelGlobalPromise(m.Ballot) {
+		c.dirty = true
+	}
 }
 
 // onFetch sends a piece of the log that was promised with.
@@ -78,8 +168,12 @@ func (c *Core) onFetch(m *Message) error {
 	if c.rec.Promised != m.Ballot || c.rec.Accepted == m.Ballot {
 		return nil // not asked by one who holds our promise, or answered long ago
 	}
-	if m.Slot >= m.Last || m.Last > c.rec.Last || !c.keeps(m.Slot+1) {
+	if m.Slot >= m.Last || m.Last > c.rec.Last {
 		return nil // our promise said so
+	}
+	if !c.keeps(m.Slot + 1) { // trimmed, perhaps since
+		c.now = append(c.now, c.reply(m, Message{Type: FetchReply, Slot: m.Slot, First: c.keptFrom(), Commit: c.rec.Commit}))
+		return nil
 	}
 	before, entries, err := c.read(m.Slot+1, m.Last)
 	if err != nil {
@@ -108,15 +202,25 @@ func (c *Core) onAcceptSync(m *Message) error {
 		c.nack(m) // an end of the log that the owner does not have: it starts again from our commit
 		return nil
 	}
+	if err := c.checkStopped(m, base, entries); err != nil {
+		return err
+	}
 	c.promise(m.Ballot)
-	c.rec.Accepted = m.Ballot
-	c.dirty, c.mustSync = true, true
+	c.acceptAt(m.Ballot, m.Home)
+	c.tie(m)
 	if err := c.replace(base, entries, true); err != nil {
 		return err
 	}
 	c.ackDue = true
-	c.commitTo(m.Commit)
+	c.heard(m)
 	return nil
+}
+
+// acceptAt makes b the ballot at which the log is accepted.
+func (c *Core) acceptAt(b Ballot, home quorum.Home) {
+	c.rec.Accepted, c.rec.AcceptedHome, c.rec.Fort = b, home, Fort{}
+	c.rec.dropGlobalPromises()
+	c.dirty, c.mustSync = true, true
 }
 
 // onAccept appends what the owner proposed, in order and without a gap.
@@ -134,26 +238,48 @@ func (c *Core) onAccept(m *Message) error {
 		if before != c.rec.LastChain {
 			return c.fail("slot %d has chain %016x here and %016x at the owner, both at ballot %s", c.rec.Last, c.rec.LastChain, before, m.Ballot)
 		}
+		if err := c.checkStopped(m, c.rec.Last, fresh); err != nil {
+			return err
+		}
 		if err := c.extend(fresh); err != nil {
 			return err
 		}
 	}
+	c.tie(m)
 	c.ackDue = true
-	c.commitTo(m.Commit)
+	c.heard(m)
 	return nil
 }
 
-// onLearn takes over chosen entries.
+// heard takes what the owner says of its log besides the entries.
+func (c *Core) heard(m *Message) {
+	c.establish(m.Established)
+	c.commitTo(m.Commit)
+}
+
+// establish notes that a log is chosen in a configuration.
+func (c *Core) establish(cfg uint64) {
+	if c.rec.Established < cfg {
+		c.rec.Established, c.dirty = cfg, true
+	}
+}
+
+// onLearn takes over chosen entries. Without entries it asks how far they are known.
 func (c *Core) onLearn(m *Message) error {
 	if m.Slot > c.rec.Commit {
 		c.nack(m)
 		return nil
 	}
+	if err := c.checkStopped(m, m.Slot, m.Entries); err != nil {
+		return err
+	}
 	// Promised, so that the owner whose entries may be replaced now cannot go on appending to them.
 	c.promise(m.Ballot)
+	c.outlive(m.Ballot)
 	if err := c.learn(m); err != nil {
 		return err
 	}
+	c.establish(m.Established)
 	c.after = append(c.after, c.reply(m, Message{Type: Learned, Slot: c.rec.Commit}))
 	return nil
 }
@@ -177,22 +303,50 @@ func (c *Core) learn(m *Message) error {
 
 // commitTo moves Commit up, as far as the log goes.
 func (c *Core) commitTo(s Slot) {
-	if s = min(s, c.rec.Last); s > c.rec.Commit {
-		c.rec.Commit = s
-		c.dirty = true
+	if s = min(s, c.rec.Last); s <= c.rec.Commit {
+		return
 	}
+	if c.stop.slot > c.rec.Commit { // a stop-sign becomes chosen, perhaps not the last
+		for _, e := range c.slots(c.rec.Commit+1, s) {
+			if e.Kind == StopSign {
+				c.rec.StopSlot, c.rec.StopNext = e.Slot, e.Next
+			}
+		}
+	}
+	c.rec.Commit = s
+	c.dirty = true
 }
 
 // sendAccepted tells the owner how far its log is accepted here, once that is durable. After a promise to another it says
-// nothing: what a Learn replaced since may be no log of that owner.
+// nothing: what a Learn replaced since may be no log of that owner. Nor below the seal.
 func (c *Core) sendAccepted() {
-	if c.rec.Accepted != c.rec.Promised || c.rec.Accepted.Node == c.self {
+	if c.rec.Accepted != c.rec.Promised || c.rec.Accepted.Node == c.self || c.rec.Accepted.Cfg < c.floor() {
 		return
 	}
-	m := Message{Type: Accepted, From: c.self, To: c.rec.Accepted.Node, Ballot: c.rec.Accepted, Slot: c.rec.Last, Commit: c.rec.Commit}
+	m := Message{Type: Accepted, From: c.self, To: c.rec.Accepted.Node, Ballot: c.rec.Accepted, Slot: c.rec.Last, Commit: c.rec.Commit, FortEpoch: c.fortEpoch()}
 	if failpoint.Enabled(failpoint.ConsensusAckBeforeSync) {
 		c.now = append(c.now, m)
 		return
 	}
 	c.after = append(c.after, m)
+}
+
+// checkStopped refuses entries that would follow a stop-sign at a ballot of a configuration that it ends: no owner makes such a
+// log. The own log counts up to base.
+func (c *Core) checkStopped(m *Message, base Slot, entries []Entry) error {
+	stop := c.stop
+	if stop.slot > base {
+		stop = stopSign{} // it is replaced, or stands in the entries too
+	}
+	for i := range entries {
+		e := &entries[i]
+		if e.Ballot.Cfg < stop.next && !failpoint.Enabled(failpoint.ConsensusAppendPastStop) {
+			return fmt.Errorf("%w: %s from node %d: slot %d at ballot %s follows the stop-sign to configuration %d in slot %d",
+				ErrInvalid, m.Type, m.From, e.Slot, e.Ballot, stop.next, stop.slot)
+		}
+		if e.Kind == StopSign {
+			stop = stopSign{e.Slot, e.Next}
+		}
+	}
+	return nil
 }

@@ -5,7 +5,6 @@ package consensus
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/atlas-edge/atlas/consensus/quorum"
 )
@@ -51,6 +50,10 @@ type Fabric interface {
 	// Quarantined reports whether this node started so recently that it may support lives that it has forgotten, and for how
 	// many nanoseconds more that lasts.
 	Quarantined() (remaining Timestamp, ok bool)
+	// Withdraw makes minEpoch the lowest life of the node that this one will ever support, from now on: a heartbeat on its way
+	// must not bring support back for which a promise was given. It is told again, to be written, in Ready.Withdrawals. An
+	// error says that a lower one is supported now; it stops the core.
+	Withdraw(node NodeID, minEpoch uint64) error
 }
 
 // Options make a Core.
@@ -160,8 +163,7 @@ type Ready struct {
 	Snapshot *SnapshotMeta
 	// Entries to write to the log (duty 1). None if Atomic.
 	Entries []Entry
-	// Withdrawals are lives that this node will not support any more: durable with the batch, and the node's liveness told of
-	// them before MsgsAfterSync are sent.
+	// Withdrawals are lives that this node will not support any more: durable with the batch. Its Fabric knows them already.
 	Withdrawals []Withdrawal
 	// MustSync: the batch must be durable before MsgsAfterSync are sent and before Advance (duty 2).
 	MustSync bool
@@ -207,41 +209,56 @@ type SnapshotMeta struct {
 // Core is the state machine of one group on one node. It is not safe for concurrent use.
 type Core struct {
 	self    NodeID
-	cfg     uint64
-	quorums *quorum.Config
+	configs []Configuration // not retired, oldest first; a change makes a new slice
+	minCfg  uint64
+	wanted  []quorum.Region // home of own global ballots; none for all
 	log     Log
+	fabric  Fabric
 	tuning  *Tuning
-	sole    bool
+	sole    bool  // this node is every quorum, and nobody else wants the log: see refit
 	err     error // once set, the core does nothing more
 
 	// What the disk will hold when all that was and will be handed out is written.
 	rec  Record
-	tail []Entry // the last len(tail) slots of the log: all above applied, and what an owner keeps for its peers
+	stop stopSign // the last in the log, chosen or not
+	tail []Entry  // the last len(tail) slots of the log: all above applied, and what an owner keeps for its peers
 	room [1]Entry
 	// tailBytes is the payloads in tail; released how many entries before it its array still holds, at most.
 	tailBytes, released int
-	// unstable is the first slot not yet handed out for writing; truncateFrom what is to be deleted first, 0 for nothing.
-	unstable     Slot
-	truncateFrom Slot
-	dirty        bool // rec differs from what was handed out
-	mustSync     bool
-	ackDue       bool // the owner is to hear how far the log goes
-	now, after   []Message
+	// unstable is the first slot not yet handed out for writing; truncateFrom what is to be deleted first and compactTo what
+	// is to be deleted of the front, 0 for nothing.
+	unstable                Slot
+	truncateFrom, compactTo Slot
+	snapshot                *SnapshotMeta // taken over, not yet handed out
+	withdrawals             []Withdrawal
+	reads                   []ReadState
+	readsLost               []uint64
+	dirty                   bool // rec differs from what was handed out
+	mustSync                bool
+	ackDue                  bool // the owner is to hear how far the log goes
+	now, after              []Message
 
 	// The Ready that is out, if any.
 	ready    bool
 	readyRec Record
 	applied  Slot // through the last Advance
 
-	// The own ballot.
+	// The own ballot: see State. While Probing its round is not final.
 	state            State
+	scope            Scope
 	ballot           Ballot
+	home             quorum.Home
 	recovered        Slot   // the design's `sync`: where the adopted log ended
-	roundSeen        uint64 // told by Nacks
+	roundSeen        uint64 // told by others
 	roundSlack       uint64 // see RoundJumpMax
-	behind           bool
 	uncommittedBytes int
 	p                *proposer // nil for a Follower and for a sole voter
+
+	// What came of the last campaign, and what the next may use.
+	behind, needGlobal bool
+	staleCfg           uint64
+	leasedBy           LeasedBy
+	release            Ballot // released to this node
 
 	clock Timestamp
 }
@@ -252,20 +269,8 @@ func New(o Options) (*Core, error) {
 	if err := checkConfigurations(o.Configurations); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	newest := o.Configurations[len(o.Configurations)-1]
-	sole := newest.Quorums.SoleVoter(o.Self)
-	if !sole {
-		if o.Log == nil {
-			return nil, fmt.Errorf("%w: no log to read", ErrInvalid)
-		}
-	}
 	if err := o.Record.check(); err != nil {
 		return nil, fmt.Errorf("%w: record: %w", ErrCorrupt, err)
-	}
-	for _, b := range [2]Ballot{o.Record.Promised, o.Record.Accepted} {
-		if !b.IsZero() && b.Cfg != newest.Version {
-			return nil, fmt.Errorf("%w: record has ballot %s of another configuration than %d", ErrInvalid, b, newest.Version)
-		}
 	}
 	tuning := &defaultTuning
 	if o.Tuning != nil {
@@ -275,15 +280,29 @@ func New(o Options) (*Core, error) {
 		}
 	}
 	c := &Core{
-		self: o.Self, cfg: newest.Version, quorums: newest.Quorums, log: o.Log, tuning: tuning, sole: sole,
+		self: o.Self, configs: o.Configurations, minCfg: o.MinCfg, log: o.Log, fabric: o.Fabric, tuning: tuning,
 		rec: o.Record, applied: o.Record.Applied, unstable: o.Record.Last + 1,
+	}
+	if c.rec.Promised.Cfg > c.newest().Version {
+		return nil, fmt.Errorf("%w: record has ballot %s of a later configuration than %d", ErrInvalid, c.rec.Promised, c.newest().Version)
+	}
+	if err := c.SetHome(o.Home); err != nil {
+		return nil, err
+	}
+	if c.sole = c.isSole(); !c.sole && c.log == nil {
+		return nil, fmt.Errorf("%w: no log to read", ErrInvalid)
 	}
 	if c.rec.First == 0 {
 		c.rec.First = 1
 	}
+	// Records of version 1 have no home: every region was.
+	if cfg := c.config(c.rec.Accepted.Cfg); cfg != nil && !c.rec.Accepted.IsZero() && c.rec.AcceptedHome.IsZero() {
+		c.rec.AcceptedHome = cfg.Quorums.All()
+	}
 	if err := c.loadTail(o.Tail); err != nil {
 		return nil, err
 	}
+	c.findStop()
 	return c, nil
 }
 
@@ -321,14 +340,30 @@ func (c *Core) fail(format string, args ...any) error {
 	return c.err
 }
 
-// Step takes a message from another node. An error that is ErrInvalid is the sender's fault and changed nothing (but see RoundJumpMax); any other
-// stops the node. A message that came too late or twice is no error. The core keeps the message's entries.
+// Step takes a message from another node. An error that is ErrInvalid is the sender's fault and changed nothing (but see
+// RoundJumpMax), and ErrUnknownConfiguration changed nothing either; any other stops the node. A message that came too late or
+// twice is no error. The core keeps the message's entries.
 func (c *Core) Step(m Message) error {
 	if c.err != nil {
 		return c.err
 	}
+	refused := func(class, err error) error {
+		return fmt.Errorf("%w: %s from node %d: %w", class, m.Type, m.From, err)
+	}
+	if err := c.checkEnvelope(&m); err != nil {
+		return refused(ErrInvalid, err)
+	}
+	if err := c.checkKnown(&m); err != nil {
+		return refused(ErrUnknownConfiguration, err)
+	}
+	if m.Ballot.Cfg < c.floor() {
+		if m.Type.fromProposer() && m.Type != Cancel && m.Type != Release {
+			c.nackStale(&m)
+		}
+		return nil
+	}
 	if err := c.checkMessage(&m); err != nil {
-		return fmt.Errorf("%w: %s from node %d: %w", ErrInvalid, m.Type, m.From, err)
+		return refused(ErrInvalid, err)
 	}
 	if m.Type.fromProposer() {
 		return c.stepAcceptor(&m)
@@ -336,7 +371,7 @@ func (c *Core) Step(m Message) error {
 	return c.stepProposer(&m)
 }
 
-// Tick brings the time, at least every Tuning.FlushAfter for a core with NeedsTick: it sends again what was not
+// Tick brings the time, of a clock that never steps, at least every Tuning.FlushAfter for a core with NeedsTick: it sends again what was not
 // answered in Tuning.RetryAfter, and commits that found no message to ride on. A time that runs back is ignored.
 func (c *Core) Tick(now Timestamp) {
 	c.clock = max(c.clock, min(now, TimeMax))
@@ -353,169 +388,14 @@ func (c *Core) Status() Status {
 	return Status{
 		State: c.state, Ballot: c.ballot, Promised: c.rec.Promised, Owner: c.rec.Accepted.Node,
 		Last: c.rec.Last, Commit: c.rec.Commit, Applied: c.applied, LastTime: c.rec.LastTime,
-		SoleVoter: c.sole, Behind: c.behind,
+		SoleVoter: c.sole, Behind: c.behind, Cfg: c.newest().Version, Scope: c.scope, Home: c.home, NeedGlobal: c.needGlobal,
+		StaleCfg: c.staleCfg, Stopped: c.stop.slot != 0 && c.stop.next > c.rec.Accepted.Cfg, StopSlot: c.stop.slot, StopNext: c.stop.next,
+		Established: c.rec.Established, TrimTo: c.trimTo(), LeasedBy: c.leasedBy, Released: c.release,
 	}
 }
 
 // MayServeLocal reports whether the local state is the newest there can be, without any ballot: this node is the only voter,
-// and nothing is unapplied.
-func (c *Core) MayServeLocal() bool { return c.err == nil && c.sole && c.applied == c.rec.Last }
-
-// HasReady reports whether Ready has something, which it does not while one is out.
-func (c *Core) HasReady() bool {
-	if c.ready || c.err != nil {
-		return false
-	}
-	if c.sole {
-		return c.dirty
-	}
-	return c.dirty || c.ackDue || c.rec.Applied < c.rec.Commit || len(c.now) > 0 || len(c.after) > 0 || (c.p != nil && c.p.wantsSend(c))
-}
-
-// Ready returns all that is to be done, and is followed by Advance when it is done. While one Ready is out it returns an
-// empty one. Step, Propose, Campaign and Tick may be called in between; what they cause is in the next.
-func (c *Core) Ready() Ready {
-	if c.ready || c.err != nil {
-		return Ready{}
-	}
-	if c.sole {
-		return c.readySole()
-	}
-	if c.p != nil {
-		c.p.send(c)
-		if c.err != nil {
-			return Ready{}
-		}
-	}
-	if c.ackDue {
-		c.ackDue = false
-		c.sendAccepted()
-	}
-	r := Ready{
-		TruncateFrom: c.truncateFrom, Entries: c.slots(c.unstable, c.rec.Last), MustSync: c.mustSync,
-		MsgsNow: c.now, MsgsAfterSync: c.after,
-	}
-	if c.rec.Applied < c.rec.Commit {
-		r.Committed = c.slots(c.rec.Applied+1, c.rec.Commit)
-		end := &r.Committed[len(r.Committed)-1]
-		c.rec.Applied, c.rec.AppliedTime, c.rec.AppliedChain = end.Slot, end.Time, end.Chain
-		c.dirty = true
-	}
-	c.handOut(&r)
-	return r
-}
-
-// readySole commits at once: the batch that makes the log durable makes it chosen.
-func (c *Core) readySole() Ready {
-	var r Ready
-	if !c.dirty {
-		return r
-	}
-	r.MustSync, r.Atomic = c.mustSync, true
-	if c.state >= Won && c.rec.Applied < c.rec.Last {
-		r.Committed = c.slots(c.rec.Applied+1, c.rec.Last)
-		if c.rec.First < c.unstable { // the log of a time with more voters: this batch applies its end, and then none is kept
-			r.TruncateFrom = c.rec.First
-		}
-		c.rec.Commit, c.rec.Applied = c.rec.Last, c.rec.Last
-		c.rec.AppliedTime, c.rec.AppliedChain = c.rec.LastTime, c.rec.LastChain
-		c.rec.First = c.rec.Last + 1
-		c.rec.Established = max(c.rec.Established, c.cfg)
-		c.uncommittedBytes = 0
-	}
-	c.handOut(&r)
-	return r
-}
-
-// handOut marks all as handed out.
-func (c *Core) handOut(r *Ready) {
-	if c.dirty {
-		c.readyRec = c.rec
-		r.Record = &c.readyRec
-	}
-	c.ready, c.dirty, c.mustSync = true, false, false
-	c.unstable, c.truncateFrom = c.rec.Last+1, 0
-	c.now, c.after = nil, nil
-}
-
-// Advance says that the Ready is done: its batch is written, and durable if MustSync, its Committed are applied, its
-// messages are with the transport. Requires: a Ready is out; else it does nothing.
-func (c *Core) Advance() {
-	if !c.ready {
-		return
-	}
-	c.ready = false
-	if c.err != nil {
-		return
-	}
-	handed := c.rec.Applied
-	if c.sole {
-		c.advanceSole()
-	} else {
-		c.advance()
-	}
-	c.applied = max(c.applied, handed)
-	if c.state == Recovered && c.applied >= c.recovered {
-		c.state = Serving
-	}
-}
-
-func (c *Core) advanceSole() {
-	n := len(c.tail) - int(c.rec.Last-c.rec.Applied)
-	for i := range c.tail[:n] {
-		c.tailBytes -= len(c.tail[i].Payload)
-	}
-	rest := copy(c.tail, c.tail[n:])
-	clear(c.tail[rest:])
-	c.tail = c.tail[:rest]
-	if cap(c.tail) > c.tuning.RetainedEntries {
-		c.tail = append(c.room[:0], c.tail...)
-	}
-	if c.state == Won {
-		c.state = Recovered
-	}
-}
-
-func (c *Core) advance() {
-	// The log and the promise as they were handed out are durable; only what stands at the own ballot counts for it.
-	if c.p != nil && c.readyRec.Promised == c.ballot {
-		c.p.durable(c)
-	}
-	c.release()
-}
-
-// release lets go of entries that are applied, once no peer needs them or they are too many.
-func (c *Core) release() {
-	needed := c.rec.Last
-	if c.p != nil {
-		needed = c.p.needed(c)
-	}
-	n := 0
-	for n < len(c.tail) && c.tail[n].Slot <= c.rec.Applied &&
-		(c.tail[n].Slot <= needed || len(c.tail)-n > c.tuning.RetainedEntries || c.tailBytes > c.tuning.RetainedBytes) {
-		c.tailBytes -= len(c.tail[n].Payload)
-		n++
-	}
-	c.tail, c.released = c.tail[n:], c.released+n
-	// Entries were handed out, so that they stay as they are; what holds only released ones is left to the collector.
-	if c.released > len(c.tail) {
-		c.tail, c.released = slices.Clone(c.tail), 0
-	}
-}
-
-// slots is lo..hi of the tail, nil if that is empty. Requires: the tail holds them. The result does not grow into the tail.
-func (c *Core) slots(lo, hi Slot) []Entry {
-	if lo > hi {
-		return nil
-	}
-	first := c.rec.Last + 1 - Slot(len(c.tail))
-	return c.tail[lo-first : hi+1-first : hi+1-first]
-}
-
-// append puts an entry behind the log.
-func (c *Core) append(e Entry) {
-	c.tail = append(c.tail, e)
-	c.tailBytes += len(e.Payload)
-	c.rec.Last, c.rec.LastTime, c.rec.LastChain = e.Slot, e.Time, e.Chain
-	c.dirty, c.mustSync = true, true
+// and nothing is unapplied or stopped.
+func (c *Core) MayServeLocal() bool {
+	return c.err == nil && c.sole && c.applied == c.rec.Last && c.stop.next <= c.newest().Version && c.minCfg <= c.newest().Version
 }

@@ -47,7 +47,7 @@ func TestNewRefuses(t *testing.T) {
 		{"sound", func(*Options) {}, nil, ""},
 		{"no configuration", func(o *Options) { o.Configurations = nil }, ErrInvalid, "0 configurations"},
 		{"no log", func(o *Options) { o.Log = nil }, ErrInvalid, "no log to read"},
-		{"another configuration", func(o *Options) { o.Configurations = configs(2, three) }, ErrInvalid, "ballot 1.1.1 of another configuration than 2"},
+		{"a later configuration", func(o *Options) { o.Configurations = configs(0, three) }, ErrInvalid, "ballot 1.1.1 of a later configuration than 0"},
 		{"bad tuning", func(o *Options) { tn := tuning; tn.MessageBytes, tn.RetryAfter = 0, 0; o.Tuning = &tn }, ErrInvalid, "RetryAfter is 0 ns"},
 		{"bad record", func(o *Options) { o.Record.Commit = 9 }, ErrCorrupt, "do not rise"},
 		{"tail too short", func(o *Options) { o.Tail = o.Tail[:1] }, ErrCorrupt, "log has 1 entries after slot 1, record wants 2"},
@@ -202,9 +202,7 @@ func TestLogThatFailsStopsTheCore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Campaign(Global); err != nil {
-			t.Fatal(err)
-		}
+		campaign(t, c)
 		c.Ready()
 		c.Advance()
 		// Node 2 promises an empty log: it needs all of ours.
@@ -231,9 +229,7 @@ func TestTrimmedLogNeedsSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Campaign(Global); err != nil {
-		t.Fatal(err)
-	}
+	campaign(t, c)
 	c.Ready()
 	c.Advance()
 	if err := c.Step(Message{
@@ -251,18 +247,22 @@ func TestTrimmedLogNeedsSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Campaign(Global); err != nil {
-		t.Fatal(err)
-	}
+	campaign(t, c)
 	c.Ready()
 	c.Advance()
 	if err := c.Step(Message{Type: Promise, From: 2, To: 1, Ballot: c.Status().Ballot, First: 1}); err != nil {
 		t.Fatal(err)
 	}
+	offered := 0
 	for _, m := range c.Ready().MsgsNow {
-		if m.To == 2 {
+		if m.To == 2 && m.Type == Snapshot && m.Slot == 3 && m.Time == rec.LastTime && m.Chain == rec.LastChain {
+			offered++
+		} else if m.To == 2 {
 			t.Errorf("sent %v to a node that needs a snapshot", m)
 		}
+	}
+	if offered != 1 {
+		t.Errorf("%d snapshots were offered", offered)
 	}
 	c.Advance()
 	c.Tick(1e9)
@@ -303,7 +303,7 @@ func TestReadyOutlivesInputs(t *testing.T) {
 	}
 	step := func(from NodeID, round uint64, payloads ...string) {
 		t.Helper()
-		m := Message{Type: AcceptSync, From: from, To: 2, Ballot: Ballot{1, round, from}}
+		m := Message{Type: AcceptSync, From: from, To: 2, Ballot: Ballot{1, round, from}, Home: c.newest().Quorums.All()}
 		before := uint64(0)
 		for i, p := range payloads {
 			e := Entry{Slot: Slot(i + 1), Ballot: m.Ballot, Time: Timestamp(i + 1), Payload: []byte(p)}
@@ -339,7 +339,7 @@ func TestRecoveryMistrusts(t *testing.T) {
 	foreign, _ := logOf(0, 1, "z", "x", "y")
 	ballot := Ballot{1, 2, 1}
 	promise := func(r Record, last, commit Slot) Message {
-		return Message{Type: Promise, From: 2, To: 1, Ballot: ballot, Accepted: r.Accepted, Last: last, Commit: commit, Chain: r.LastChain, First: 1}
+		return Message{Type: Promise, From: 2, To: 1, Ballot: ballot, Accepted: r.Accepted, AcceptedHome: layout([]int{3}, 1, 0).All(), Last: last, Commit: commit, Chain: r.LastChain, First: 1}
 	}
 	reply := func(after Slot, before uint64, entries ...Entry) Message {
 		return Message{Type: FetchReply, From: 2, To: 1, Ballot: ballot, Slot: after, Chain: before, Entries: entries, Commit: 1}
@@ -373,9 +373,7 @@ func TestRecoveryMistrusts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Campaign(Global); err != nil {
-			t.Fatal(err)
-		}
+		campaign(t, c)
 		c.Ready()
 		c.Advance()
 		for i, m := range tc.steps {
@@ -409,4 +407,16 @@ func extend(e Entry, payloads ...string) []Entry {
 		entries = append(entries, e)
 	}
 	return entries
+}
+
+// campaign begins a ballot of a core with peers, as if those whose promises it needs had been asked.
+func campaign(t *testing.T, c *Core) {
+	t.Helper()
+	if err := c.Campaign(Global); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	c.now = nil
 }

@@ -5,6 +5,8 @@ package consensus
 import (
 	"errors"
 	"testing"
+
+	"github.com/atlas-edge/atlas/consensus/quorum"
 )
 
 // FuzzStep gives the core of one of three nodes messages made of any bytes, between proposals, campaigns, ticks, Readies and
@@ -71,7 +73,7 @@ func (h *hostile) ballot() Ballot {
 
 func (h *hostile) message() Message {
 	c := h.n.core
-	m := Message{Type: MessageType(1 + h.byte()%11), From: NodeID(2 + h.byte()%2), To: 1, Ballot: h.ballot()}
+	m := Message{Type: MessageType(1 + h.byte()%20), From: NodeID(2 + h.byte()%2), To: 1, Ballot: h.ballot()}
 	switch h.byte() % 4 {
 	case 0:
 		m.Ballot = c.rec.Promised
@@ -82,6 +84,21 @@ func (h *hostile) message() Message {
 	}
 	m.Slot, m.Last, m.Commit, m.First = Slot(h.number(uint64(c.rec.Last))), Slot(h.number(uint64(c.rec.Last))), Slot(h.number(uint64(c.rec.Commit))), Slot(h.number(uint64(c.rec.First)))
 	m.Accepted, m.Promised = h.ballot(), h.ballot()
+	m.Home, m.AcceptedHome = c.newest().Quorums.All(), c.newest().Quorums.All()
+	switch b := h.byte(); b % 8 {
+	case 0:
+		m.Home = quorum.Home{}
+	case 1:
+		m.Scope = Scope(b / 8 % 3)
+	case 2:
+		m.GlobalPromised, m.Release = h.ballot(), h.ballot()
+	case 3:
+		m.Epoch, m.FortEpoch, m.Seq = h.number(1), h.number(1), h.number(1)
+	case 4:
+		m.StaleCfg, m.LeasedOwner, m.LeasedFor, m.Established = h.number(1), NodeID(h.number(1)), h.number(1), h.number(1)
+	case 5:
+		m.StopSlot, m.StopNext, m.Time = Slot(h.number(uint64(c.rec.Commit))), h.number(1), h.number(c.rec.LastTime)
+	}
 	m.Chain, _ = c.chainAt(m.Slot)
 	if m.Type == Promise {
 		m.Chain, _ = c.chainAt(m.Last)
@@ -128,7 +145,7 @@ func (h *hostile) op() bool {
 		return true
 	}
 	switch {
-	case err == nil, errors.Is(err, ErrInvalid), errors.Is(err, ErrNotOwner), errors.Is(err, ErrBusy):
+	case err == nil, errors.Is(err, ErrInvalid), errors.Is(err, ErrNotOwner), errors.Is(err, ErrBusy), errors.Is(err, ErrUnknownConfiguration), errors.Is(err, ErrStopped):
 		return true
 	case errors.Is(err, ErrBroken):
 		if c.HasReady() || c.Err() == nil {

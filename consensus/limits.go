@@ -31,6 +31,8 @@ const (
 	GlobalPromisesMax = 4
 	// ReadsMax bounds the reads that wait for a confirmation.
 	ReadsMax = 1 << 16
+	// EpochMax bounds the number of a life.
+	EpochMax = 1 << 62
 	// UncommittedEntriesMax bounds Tuning.UncommittedEntries.
 	UncommittedEntriesMax = 1 << 16
 )

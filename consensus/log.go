@@ -96,6 +96,14 @@ func (c *Core) keeps(lo Slot) bool {
 	return lo >= c.rec.First && (known || lo > c.rec.First)
 }
 
+// keptFrom is the first slot from which the log can be read; Last+1 if none can.
+func (c *Core) keptFrom() Slot {
+	if c.keeps(c.rec.First) {
+		return c.rec.First
+	}
+	return c.rec.First + 1
+}
+
 // read returns slots from lo on, at most to hi, about Tuning.MessageBytes of them, and the chain of the slot before. Requires:
 // keeps(lo), lo <= hi <= Last.
 func (c *Core) read(lo, hi Slot) (before uint64, entries []Entry, err error) {

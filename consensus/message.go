@@ -20,7 +20,8 @@ const (
 	Promise
 	// Fetch, P to A, which promised Ballot: send the slots Slot+1..Last of your log.
 	Fetch
-	// FetchReply, A to P: Entries from Slot+1 on, not always all. Chain is that of Slot.
+	// FetchReply, A to P: Entries from Slot+1 on, not always all. Chain is that of Slot. Without entries, A keeps its log from
+	// First only.
 	FetchReply
 	// AcceptSync, P to A: accept at Ballot this log: the own one up to Slot, where its chain is Chain, then Entries, then
 	// nothing. Entries reach at least to where P's recovered log ended.
@@ -30,8 +31,8 @@ const (
 	Accept
 	// Accepted, A to P: the log up to Slot is accepted at Ballot and durable, and known to be chosen up to Commit.
 	Accepted
-	// Learn, P to A: the Entries from Slot+1 on, all up to Commit, are chosen; Chain is that of Slot. It is state for a node
-	// that lags, not a vote.
+	// Learn, P to A: the Entries from Slot+1 on, all up to Commit, are chosen; Chain is that of Slot. It is state, for a node
+	// that lags, stands outside of the home or has no vote, and no vote. Without entries it asks how far A has learned.
 	Learn
 	// Learned, A to P: the log up to Slot, chosen, is durable.
 	Learned
@@ -79,7 +80,7 @@ func (t MessageType) String() string {
 // fromProposer reports whether the node of the message's ballot sends it; else it receives it.
 func (t MessageType) fromProposer() bool {
 	switch t {
-	case Prepare, Fetch, AcceptSync, Accept, Learn:
+	case Prepare, Fetch, AcceptSync, Accept, Learn, PrePrepare, Cancel, Release, Fortify, Confirm, Snapshot:
 		return true
 	}
 	return false
@@ -118,123 +119,44 @@ type Message struct {
 	StopNext       uint64      // and the configuration that it leads to
 }
 
-// String is one line for transcripts and traces; payloads stay out of it.
+// String is one line for transcripts and traces; payloads stay out of it, and what is as usual.
 func (m Message) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d->%d %s %s", m.From, m.To, m.Type, m.Ballot)
+	put := func(show bool, format string, args ...any) {
+		if show {
+			fmt.Fprintf(&b, " "+format, args...)
+		}
+	}
+	put(m.Scope != Global, "%s", m.Scope)
 	switch m.Type {
 	case Promise:
-		fmt.Fprintf(&b, " accepted=%s last=%d commit=%d first=%d", m.Accepted, m.Last, m.Commit, m.First)
+		put(true, "accepted=%s last=%d commit=%d first=%d", m.Accepted, m.Last, m.Commit, m.First)
+		put(!m.GlobalPromised.IsZero(), "global-promised=%s", m.GlobalPromised)
+	case PrePromise:
+		put(true, "promised=%s", m.Promised)
 	case Fetch:
-		fmt.Fprintf(&b, " slots=%d..%d", m.Slot+1, m.Last)
+		put(true, "slots=%d..%d", m.Slot+1, m.Last)
 	case FetchReply, AcceptSync, Accept, Learn:
-		fmt.Fprintf(&b, " after=%d entries=%d commit=%d", m.Slot, len(m.Entries), m.Commit)
+		put(true, "after=%d entries=%d commit=%d", m.Slot, len(m.Entries), m.Commit)
 	case Accepted:
-		fmt.Fprintf(&b, " upTo=%d commit=%d", m.Slot, m.Commit)
+		put(true, "upTo=%d commit=%d", m.Slot, m.Commit)
 	case Learned:
-		fmt.Fprintf(&b, " upTo=%d", m.Slot)
+		put(true, "upTo=%d", m.Slot)
 	case Nack:
-		fmt.Fprintf(&b, " promised=%s accepted=%s expect=%d", m.Promised, m.Accepted, m.Slot)
+		put(true, "promised=%s accepted=%s expect=%d", m.Promised, m.Accepted, m.Slot)
+		put(m.StaleCfg != 0, "stale-cfg=%d", m.StaleCfg)
+		put(m.LeasedOwner != 0, "leased-by=%d for=%dms", m.LeasedOwner, m.LeasedFor/1e6)
+	case Release:
+		put(true, "last=%d commit=%d", m.Last, m.Commit)
+	case Confirm, Confirmed:
+		put(true, "seq=%d", m.Seq)
+	case Snapshot:
+		put(true, "slot=%d commit=%d", m.Slot, m.Commit)
 	}
+	put(!m.Release.IsZero(), "release=%s", m.Release)
+	put(m.Epoch != 0, "epoch=%d", m.Epoch)
+	put(m.FortEpoch != 0 || m.Type == Fortified, "fort=%d", m.FortEpoch)
+	put(m.StopSlot != 0, "stop=%d->%d", m.StopSlot, m.StopNext)
 	return b.String()
-}
-
-// checkMessage refuses what no correct peer sends. It looks at nothing but the message, the configuration and the highest
-// round promised, and changes nothing but roundSlack.
-func (c *Core) checkMessage(m *Message) error {
-	switch {
-	case m.Type == 0 || int(m.Type) >= len(messageNames):
-		return fmt.Errorf("unknown type %d", uint8(m.Type))
-	case m.To != c.self:
-		return fmt.Errorf("it is for node %d, this is %d", m.To, c.self)
-	case m.From == c.self:
-		return fmt.Errorf("it is from this node")
-	case m.Ballot.Cfg != c.cfg:
-		return fmt.Errorf("ballot %s is of another configuration than %d", m.Ballot, c.cfg)
-	}
-	if _, ok := c.quorums.Index(m.From); !ok {
-		return fmt.Errorf("node %d is no voter", m.From)
-	}
-	proposer := m.To
-	if m.Type.fromProposer() {
-		proposer = m.From
-	}
-	if m.Ballot.Node != proposer {
-		return fmt.Errorf("ballot %s is not of node %d", m.Ballot, proposer)
-	}
-	if m.Slot > SlotMax || m.Last > SlotMax || m.Commit > SlotMax {
-		return fmt.Errorf("slot %d, last %d or commit %d exceeds limit %d", m.Slot, m.Last, m.Commit, SlotMax)
-	}
-	for _, b := range [3]Ballot{m.Ballot, m.Promised, m.Accepted} {
-		if err := c.checkRound(b); err != nil {
-			return err
-		}
-	}
-	return c.checkFields(m)
-}
-
-// checkRound refuses a round that no campaign can have reached: see RoundJumpMax. It is what keeps a hostile ballot from
-// using up the rounds, since it is never promised, and never the base of an own round.
-func (c *Core) checkRound(b Ballot) error {
-	if b.IsZero() {
-		return nil
-	}
-	if err := checkBallot(b); err != nil {
-		return err
-	}
-	if limit := c.rec.Promised.Round + RoundJumpMax + c.roundSlack; b.Round > limit {
-		c.roundSlack = min(c.roundSlack+RoundJumpMax, RoundMax)
-		return fmt.Errorf("ballot %s: round is more than %d above the %d promised here", b, limit-c.rec.Promised.Round, c.rec.Promised.Round)
-	}
-	return nil
-}
-
-func (c *Core) checkFields(m *Message) error {
-	if m.Ballot.IsZero() {
-		return fmt.Errorf("no ballot")
-	}
-	switch m.Type {
-	case Promise:
-		if m.Last == 0 && m.Chain != 0 {
-			return fmt.Errorf("chain %016x before the first slot", m.Chain)
-		}
-		if m.Commit > m.Last || m.First == 0 || m.First > m.Last+1 || !m.Accepted.Less(m.Ballot) {
-			return fmt.Errorf("commit %d, last %d, first %d, accepted %s do not go together", m.Commit, m.Last, m.First, m.Accepted)
-		}
-	case Nack:
-		if m.Slot == 0 || m.Promised.Less(m.Accepted) {
-			return fmt.Errorf("expected slot %d, promised %s, accepted %s do not go together", m.Slot, m.Promised, m.Accepted)
-		}
-	case FetchReply, AcceptSync, Accept, Learn:
-		return checkEntries(m)
-	}
-	if len(m.Entries) > 0 {
-		return fmt.Errorf("%s with entries", m.Type)
-	}
-	return nil
-}
-
-func checkEntries(m *Message) error {
-	if m.Slot == 0 && m.Chain != 0 {
-		return fmt.Errorf("chain %016x before the first slot", m.Chain)
-	}
-	if n := len(m.Entries); n > EntriesPerMessageMax {
-		return fmt.Errorf("%d entries exceed limit %d", n, EntriesPerMessageMax)
-	}
-	if err := checkRun(m.Slot, m.Chain, m.Entries); err != nil {
-		return err
-	}
-	for i := range m.Entries {
-		if e := &m.Entries[i]; m.Ballot.Less(e.Ballot) {
-			return fmt.Errorf("slot %d: ballot %s is above the message's", e.Slot, e.Ballot)
-		}
-	}
-	end := m.Slot + Slot(len(m.Entries))
-	switch {
-	case m.Type == Learn && end > m.Commit:
-		return fmt.Errorf("slot %d is above commit %d", end, m.Commit)
-	case (m.Type == Learn || m.Type == FetchReply) && len(m.Entries) == 0:
-		return fmt.Errorf("no entries")
-	}
-	return nil
 }

@@ -27,6 +27,8 @@ func (im *image) clone() image {
 type batch struct {
 	record    []byte
 	truncate  Slot
+	compact   Slot
+	state     []Entry // unless nil: of a snapshot, instead of what was applied
 	entries   [][]byte
 	slots     []Slot
 	committed []Entry
@@ -35,6 +37,12 @@ type batch struct {
 func (im *image) write(b *batch) {
 	if b.truncate != 0 {
 		maps.DeleteFunc(im.log, func(s Slot, _ []byte) bool { return s >= b.truncate })
+	}
+	if b.compact != 0 {
+		maps.DeleteFunc(im.log, func(s Slot, _ []byte) bool { return s <= b.compact })
+	}
+	if b.state != nil {
+		im.applied = b.state
 	}
 	for i, e := range b.entries {
 		im.log[b.slots[i]] = e
@@ -58,9 +66,13 @@ const (
 // stages that a caller may do it in, with the clumsiest order of duties that the contract allows.
 type testNode struct {
 	id      NodeID
-	quorums *quorum.Config
+	configs []Configuration
+	home    []quorum.Region
+	minCfg  uint64
+	fabric  Fabric
 	tuning  *Tuning
 	core    *Core
+	staged  []Entry // the state that came with the last Snapshot
 	disk    image // durable
 	view    image // durable and what was written since
 	pending []batch
@@ -75,7 +87,7 @@ type testNode struct {
 }
 
 func newTestNode(id NodeID, q *quorum.Config, tuning *Tuning, send func(Message)) *testNode {
-	return &testNode{id: id, quorums: q, tuning: tuning, send: send, disk: image{log: map[Slot][]byte{}}}
+	return &testNode{id: id, configs: configs(1, q), tuning: tuning, send: send, disk: image{log: map[Slot][]byte{}}}
 }
 
 // start makes the core from the disk.
@@ -98,7 +110,9 @@ func (n *testNode) start() error {
 		tail = append(tail, e)
 	}
 	var err error
-	n.core, err = New(Options{Self: n.id, Configurations: configs(1, n.quorums), Record: rec, Tail: tail, Log: n, Tuning: n.tuning})
+	n.core, err = New(Options{
+		Self: n.id, Configurations: n.configs, MinCfg: n.minCfg, Home: n.home, Record: rec, Tail: tail, Log: n, Fabric: n.fabric, Tuning: n.tuning,
+	})
 	return err
 }
 
@@ -122,7 +136,7 @@ func (n *testNode) crash(keep int) {
 	for i := range n.pending[:keep] {
 		n.disk.write(&n.pending[i])
 	}
-	n.core, n.pending, n.stage = nil, nil, idle
+	n.core, n.pending, n.stage, n.staged = nil, nil, idle, nil
 	if keep > 0 && n.onDurable != nil {
 		n.onDurable(n)
 	}
@@ -163,7 +177,10 @@ func (n *testNode) write() {
 	if n.onReady != nil {
 		n.onReady(n, r)
 	}
-	b := batch{truncate: r.TruncateFrom}
+	b := batch{truncate: r.TruncateFrom, compact: r.CompactTo}
+	if r.Snapshot != nil {
+		b.state = n.staged[:r.Snapshot.Slot:r.Snapshot.Slot]
+	}
 	if r.Record != nil {
 		b.record = r.Record.Append(nil)
 	}
@@ -226,3 +243,6 @@ func describeEntries(entries []Entry) string {
 func configs(version uint64, q *quorum.Config) []Configuration {
 	return []Configuration{{Version: version, Quorums: q}}
 }
+
+// state is what is applied up to a slot, as it travels beside a Snapshot.
+func (n *testNode) state(upTo Slot) []Entry { return slices.Clone(n.view.applied[:upTo]) }

@@ -31,6 +31,9 @@ type shape struct {
 	slow                                                                int         // of 100 messages so many take up to 1,000 steps
 	slowType                                                            MessageType // all of this type do
 	rivals                                                              int         // only the first so many nodes campaign
+	local                                                               int         // of 100 campaigns so many are local
+	homes                                                               bool        // each node wants a home of its own
+	compact                                                             int
 }
 
 func drawShape(r *rand.Rand) shape {
@@ -73,6 +76,9 @@ func drawShape(r *rand.Rand) shape {
 	s.camp, s.crash = 1+r.IntN(12), fault(12)
 	s.drop, s.duplicate, s.slow, s.cut = fault(80), fault(80), fault(30), fault(10)
 	s.lazy, s.keepUnsynced, s.fifo = r.IntN(2) == 0, r.IntN(2) == 0, r.IntN(4) == 0
+	s.local, s.homes, s.compact = r.IntN(2)*r.IntN(100), r.IntN(2) == 0, fault(10)
+	s.tuning.SnapshotRetryAfter = 400e6
+	s.tuning.LearnBytes = 1 + r.IntN(20)
 	s.rivals = 1 + r.IntN(len(s.regions)*5)
 	if r.IntN(3) == 0 {
 		s.slowType = MessageType(1 + r.IntN(len(messageNames)-1))
@@ -84,6 +90,7 @@ func drawShape(r *rand.Rand) shape {
 type packet struct {
 	m       Message
 	entries [][]byte
+	state   []Entry
 	from    int // the step before which it does not arrive
 }
 
@@ -102,7 +109,7 @@ type simulation struct {
 }
 
 type counters struct {
-	steps, delivered, dropped, duplicated, reordered, cuts, crashes, lostBatches, campaigns, won, proposed, committed, learned, fetched, truncations int
+	steps, delivered, dropped, duplicated, reordered, cuts, crashes, lostBatches, campaigns, won, proposed, committed, learned, fetched, truncations, localWon, needGlobal, snapshots, compactions int
 }
 
 func (c *counters) add(o counters) {
@@ -121,6 +128,10 @@ func (c *counters) add(o counters) {
 	c.learned += o.learned
 	c.fetched += o.fetched
 	c.truncations += o.truncations
+	c.localWon += o.localWon
+	c.needGlobal += o.needGlobal
+	c.snapshots += o.snapshots
+	c.compactions += o.compactions
 }
 
 func newSimulation(seed uint64, trace func(string, ...any)) *simulation {
@@ -134,6 +145,11 @@ func newSimulation(seed uint64, trace func(string, ...any)) *simulation {
 		n.send = func(m Message) { s.sent(n, m) }
 		n.onDurable = func(n *testNode) { s.violation(s.checker.durable(n)) }
 		n.onReady = func(n *testNode, r *Ready) { s.handed(n, r) }
+		if s.shape.homes {
+			for range 1 + r.IntN(len(s.shape.regions)) {
+				n.home = append(n.home, quorum.Region(rune('a'+r.IntN(len(s.shape.regions)))))
+			}
+		}
 		s.nodes = append(s.nodes, n)
 		s.violation(n.start())
 	}
@@ -157,6 +173,9 @@ func (s *simulation) sent(n *testNode, m Message) {
 		s.count.fetched++
 	}
 	p := packet{m: m, from: s.count.steps}
+	if m.Type == Snapshot {
+		p.state = n.state(m.Slot)
+	}
 	if s.r.IntN(100) < s.shape.slow || m.Type == s.shape.slowType {
 		p.from += s.r.IntN(1000)
 	}
@@ -172,6 +191,12 @@ func (s *simulation) handed(n *testNode, r *Ready) {
 	}
 	if r.TruncateFrom != 0 {
 		s.count.truncations++
+	}
+	if r.CompactTo != 0 {
+		s.count.compactions++
+	}
+	if r.Snapshot != nil {
+		s.count.snapshots++
 	}
 	s.violation(s.checker.handed(n, r))
 }
@@ -203,7 +228,7 @@ func (s *simulation) step() {
 	if len(s.network) == 0 {
 		sh.deliver, sh.drop, sh.duplicate = 0, 0, 0
 	}
-	pick := s.r.IntN(sh.deliver + sh.drop + sh.duplicate + sh.progress + sh.tick + sh.propose + sh.camp + sh.crash + sh.cut)
+	pick := s.r.IntN(sh.deliver + sh.drop + sh.duplicate + sh.progress + sh.tick + sh.propose + sh.camp + sh.crash + sh.cut + sh.compact)
 	chosen := func(weight int) bool {
 		pick -= weight
 		return pick < 0
@@ -226,9 +251,17 @@ func (s *simulation) step() {
 		s.propose(n)
 	case chosen(sh.camp):
 		n = s.nodes[s.r.IntN(min(s.shape.rivals, len(s.nodes)))]
-		s.trace("node %d campaigns", n.id)
 		s.count.campaigns++
-		s.violation(n.core.Campaign(Global))
+		scope := Global
+		if s.r.IntN(100) < s.shape.local {
+			scope = Local
+		}
+		s.trace("node %d campaigns %s", n.id, scope)
+		if err := n.core.Campaign(scope); scope == Global || !errors.Is(err, ErrInvalid) {
+			s.violation(err)
+		}
+	case chosen(sh.compact):
+		n.core.Compact(Slot(s.r.IntN(int(n.core.Status().Applied) + 2)))
 	case chosen(sh.crash):
 		s.crash(n)
 	default:
@@ -270,10 +303,20 @@ func (s *simulation) deliver(keep bool) {
 		s.violation(err)
 		m.Entries = append(m.Entries, e)
 	}
-	before := n.core.Status().State
+	if m.Type == Snapshot {
+		n.staged = p.state
+	}
+	before := n.core.Status()
 	s.violation(n.core.Step(m))
-	if after := n.core.Status().State; before == Preparing && after == Won {
+	after := n.core.Status()
+	if before.State == Preparing && after.State == Won {
 		s.count.won++
+		if after.Scope == Local {
+			s.count.localWon++
+		}
+	}
+	if after.NeedGlobal && !before.NeedGlobal {
+		s.count.needGlobal++
 	}
 }
 
@@ -352,7 +395,14 @@ func (s *simulation) heal() {
 		}
 		s.clock += 50e6
 		st := owner.core.Status()
-		if st.State == Follower && round%20 == 0 {
+		if st.Behind { // whoever has the log is to own it
+			for _, n := range s.nodes {
+				if n.core.Status().Commit > st.Commit {
+					owner, st = n, n.core.Status()
+				}
+			}
+		}
+		if (st.State == Follower || st.State == Probing) && round%20 == 0 {
 			s.violation(owner.core.Campaign(Global))
 		}
 		if st.State == Serving && st.Ballot != at {
@@ -440,7 +490,7 @@ func TestSimulation(t *testing.T) {
 	t.Logf("%d runs: %+v", seeds, total)
 	for name, n := range map[string]int{
 		"drops": total.dropped, "duplicates": total.duplicated, "reorderings": total.reordered, "cuts": total.cuts, "crashes": total.crashes, "lost batches": total.lostBatches,
-		"won campaigns": total.won, "commits": total.committed, "learns": total.learned, "fetches": total.fetched, "truncations": total.truncations,
+		"won campaigns": total.won, "commits": total.committed, "learns": total.learned, "fetches": total.fetched, "truncations": total.truncations, "local campaigns won": total.localWon, "local campaigns that a global promise ended": total.needGlobal, "snapshots": total.snapshots, "compactions": total.compactions,
 	} {
 		if n == 0 {
 			t.Errorf("no %s in %d runs: they prove nothing of it", name, seeds)
@@ -469,6 +519,7 @@ func TestSimulationReplays(t *testing.T) {
 type checker struct {
 	quorums *quorum.Config
 	votes   map[Ballot]map[Slot]*vote
+	homes   map[Ballot]quorum.Home
 	chosen  []Entry // by slot-1
 	// proposals by payload: where it was proposed.
 	proposals map[string]Slot
@@ -485,7 +536,7 @@ type vote struct {
 
 func newChecker(q *quorum.Config) *checker {
 	return &checker{
-		quorums: q, votes: map[Ballot]map[Slot]*vote{}, proposals: map[string]Slot{}, byBallot: map[Ballot]int{},
+		quorums: q, votes: map[Ballot]map[Slot]*vote{}, homes: map[Ballot]quorum.Home{}, proposals: map[string]Slot{}, byBallot: map[Ballot]int{},
 		promised: make([]Ballot, q.Len()), said: make([]Ballot, q.Len()), applied: make([]int, q.Len()),
 	}
 }
@@ -512,6 +563,10 @@ func (k *checker) durable(n *testNode) error {
 		}
 		// A log that was accepted below the promise is no new vote.
 		if rec.Accepted == rec.Promised {
+			if home, known := k.homes[rec.Accepted]; known && home != rec.AcceptedHome {
+				return fmt.Errorf("node %d: ballot %s has two homes", n.id, rec.Accepted)
+			}
+			k.homes[rec.Accepted] = rec.AcceptedHome
 			if err := k.vote(n, rec.Accepted, e); err != nil {
 				return err
 			}
@@ -523,6 +578,7 @@ func (k *checker) durable(n *testNode) error {
 	// A sole voter writes no log: what it applied it has accepted.
 	if k.quorums.SoleVoter(n.id) {
 		for _, e := range n.disk.applied[len(k.chosen):] {
+			k.homes[rec.Accepted] = rec.AcceptedHome
 			if err := k.vote(n, rec.Accepted, e); err != nil {
 				return err
 			}
@@ -587,7 +643,7 @@ func (k *checker) vote(n *testNode, b Ballot, e Entry) error {
 		return nil
 	}
 	v.nodes = v.nodes.With(i)
-	if !k.quorums.IsQ2(v.nodes, k.quorums.All()) {
+	if !k.quorums.IsQ2(v.nodes, k.homes[b]) {
 		return nil
 	}
 	switch {
@@ -608,7 +664,7 @@ func (k *checker) vote(n *testNode, b Ballot, e Entry) error {
 // sent checks that a message claims nothing that its sender's disk does not hold.
 func (k *checker) sent(n *testNode, m *Message) error {
 	rec := n.record()
-	if m.Type.fromProposer() {
+	if m.Type.fromProposer() && m.Type != PrePrepare && m.Type != Cancel && m.Type != Release {
 		if rec.Promised.Less(m.Ballot) {
 			return fmt.Errorf("node %d sent %v with only %s promised on disk", n.id, m, rec.Promised)
 		}
@@ -625,7 +681,7 @@ func (k *checker) sent(n *testNode, m *Message) error {
 		k.said[n.id-1] = maxBallot(k.said[n.id-1], m.Ballot)
 	case Accepted:
 		i, _ := k.quorums.Index(n.id)
-		if v := k.votes[m.Ballot][m.Slot]; m.Slot > 0 && (v == nil || !v.nodes.Has(i)) {
+		if v := k.votes[m.Ballot][m.Slot]; m.Slot >= max(rec.First, 1) && (v == nil || !v.nodes.Has(i)) {
 			return fmt.Errorf("node %d sent %v with no such vote on disk", n.id, m)
 		}
 		if rec.Promised.Less(m.Ballot) {
@@ -633,6 +689,9 @@ func (k *checker) sent(n *testNode, m *Message) error {
 		}
 		k.said[n.id-1] = maxBallot(k.said[n.id-1], m.Ballot)
 	case Learn:
+		if len(m.Entries) == 0 {
+			return nil
+		}
 		return k.isChosen(m.Entries[len(m.Entries)-1].Slot, m.Entries[len(m.Entries)-1].Chain)
 	}
 	return nil

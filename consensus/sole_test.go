@@ -52,7 +52,7 @@ func TestSoleVoterWritesOnce(t *testing.T) {
 		want := Record{
 			Promised: Ballot{4, uint64(life + 1), 7}, Accepted: Ballot{4, uint64(life + 1), 7},
 			Last: last, Commit: last, Applied: last, First: last + 1,
-			LastTime: 100 + Timestamp(last) - 1, AppliedTime: 100 + Timestamp(last) - 1, Established: 4,
+			AcceptedHome: q.All(), LastTime: 100 + Timestamp(last) - 1, AppliedTime: 100 + Timestamp(last) - 1, Established: 4,
 		}
 		want.LastChain, want.AppliedChain = r.Record.LastChain, r.Record.LastChain
 		if *r.Record != want {

@@ -18,7 +18,8 @@ import (
 // story is the world of one file in testdata. Its commands:
 //
 //	cluster regions=(3,2) [fn=1] [fz=0] [message-bytes=N] [retained=N]   new nodes 1, 2, ... by region
-//	campaign N | propose N at=T [payload ...] | tick T                   inputs; tick is for all nodes, T in milliseconds
+//	campaign N [local] [unasked]   unasked: as if all had answered the PrePrepare
+//	propose N at=T [payload ...] | tick T                   inputs; tick is for all nodes, T in milliseconds
 //	io N ...            take each node's Ready and do it whole, until there is none
 //	write N | sync N | advance N                                         the stages of a Ready, one by one
 //	deliver [from=N] [to=N] [type=T] [count=N]                           messages on their way, the oldest first
@@ -58,8 +59,10 @@ func (s *story) failed(what string, err error) {
 		return
 	}
 	class := "FATAL"
-	if errors.Is(err, ErrInvalid) || errors.Is(err, ErrNotOwner) || errors.Is(err, ErrBusy) {
-		class = "refused"
+	for _, e := range []error{ErrInvalid, ErrNotOwner, ErrBusy, ErrNotVoter, ErrStopped, ErrUnknownConfiguration} {
+		if errors.Is(err, e) {
+			class = "refused"
+		}
 	}
 	s.printf("%s: %s: %v", what, class, err)
 }
@@ -69,8 +72,7 @@ func (s *story) command(d *datadriven.TestData) {
 	case "cluster":
 		s.cluster(d)
 	case "campaign":
-		n := s.node(d)
-		s.failed("campaign", n.core.Campaign(Global))
+		s.campaign(d)
 	case "propose":
 		s.propose(d)
 	case "tick":
@@ -139,6 +141,18 @@ func flags(st Status, c *Core) string {
 		b.WriteString(" needs-tick")
 	}
 	return b.String()
+}
+
+func (s *story) campaign(d *datadriven.TestData) {
+	n, scope := s.node(d), Global
+	if d.HasArg("local") {
+		scope = Local
+	}
+	s.failed("campaign", n.core.Campaign(scope))
+	if d.HasArg("unasked") && n.core.state == Probing {
+		n.core.now = nil
+		s.failed("campaign", n.core.prepare())
+	}
 }
 
 func (s *story) must(err error) {
@@ -387,6 +401,14 @@ func (s *story) step(d *datadriven.TestData) {
 			s.entries(&m, value)
 		default:
 			s.t.Fatalf("%s: unknown field %s", d.Pos, key)
+		}
+	}
+	if cfg := s.nodes[n-1].core.config(m.Ballot.Cfg); cfg != nil {
+		if m.Home.IsZero() {
+			m.Home = cfg.Quorums.All()
+		}
+		if m.AcceptedHome.IsZero() {
+			m.AcceptedHome = cfg.Quorums.All()
 		}
 	}
 	before := s.nodes[n-1].core.Status()

@@ -10,12 +10,42 @@ const (
 	CommandSkipReadSet Site = "command-skip-read-set"
 	// CommandForgetKeyGrants looks at a table's grants only, never at a key's own.
 	CommandForgetKeyGrants Site = "command-forget-key-grants"
+	// ConsensusAcceptOutside lets a voter outside of a ballot's home accept at it.
+	ConsensusAcceptOutside Site = "consensus-accept-outside"
 	// ConsensusAckBeforeSync lets an acceptor's Accepted leave before the batch it speaks of is durable.
 	ConsensusAckBeforeSync Site = "consensus-ack-before-sync"
+	// ConsensusAppendPastStop lets an owner propose behind a stop-sign, and acceptors take it.
+	ConsensusAppendPastStop Site = "consensus-append-past-stop"
+	// ConsensusCompactUnapplied trims the log above what is applied.
+	ConsensusCompactUnapplied Site = "consensus-compact-unapplied"
+	// ConsensusCountHealthy lets an owner count a voter that it has not heard of as if it had accepted.
+	ConsensusCountHealthy Site = "consensus-count-healthy"
+	// ConsensusCountLearned lets an owner count what was learned as if it were accepted.
+	ConsensusCountLearned Site = "consensus-count-learned"
 	// ConsensusCountOldAcks lets an owner count acks of its earlier ballots.
 	ConsensusCountOldAcks Site = "consensus-count-old-acks"
+	// ConsensusForgetMinEpoch lets a promise end an owner's tie without withdrawing support from its life.
+	ConsensusForgetMinEpoch Site = "consensus-forget-min-epoch"
 	// ConsensusIgnoreAccepted lets a new owner keep its own log, whatever was promised.
 	ConsensusIgnoreAccepted Site = "consensus-ignore-accepted"
+	// ConsensusIgnoreFort lets an acceptor promise while it is tied to an owner that is alive.
+	ConsensusIgnoreFort Site = "consensus-ignore-fort"
+	// ConsensusLeaseAfterStop lets an owner read under its lease behind a stop-sign.
+	ConsensusLeaseAfterStop Site = "consensus-lease-after-stop"
+	// ConsensusLocalByPromise lets a local ballot pass over promises to global ones.
+	ConsensusLocalByPromise Site = "consensus-local-by-promise"
+	// ConsensusOmitCommitted leaves a log that is all committed out of a promise.
+	ConsensusOmitCommitted Site = "consensus-omit-committed"
+	// ConsensusPerSlotRecovery lets a new owner keep the end of its own log behind the adopted one.
+	ConsensusPerSlotRecovery Site = "consensus-per-slot-recovery"
+	// ConsensusReadUnconfirmed answers a read without a lease and without a confirmation.
+	ConsensusReadUnconfirmed Site = "consensus-read-unconfirmed"
+	// ConsensusResumeBallot lets a proposer go on with its last ballot after a restart.
+	ConsensusResumeBallot Site = "consensus-resume-ballot"
+	// ConsensusSkipOldQ1 lets a ballot be won without the older configurations.
+	ConsensusSkipOldQ1 Site = "consensus-skip-old-q1"
+	// ConsensusSkipQuarantine lets an acceptor promise at once after a restart, whatever it supported before.
+	ConsensusSkipQuarantine Site = "consensus-skip-quarantine"
 	// LivenessBumpBeforeSync lets heartbeats carry a new epoch before it is durable.
 	LivenessBumpBeforeSync Site = "liveness-bump-before-sync"
 	// LivenessCountFromReceipt counts support from when its ack came instead of from when its heartbeat was sent.
@@ -58,9 +88,24 @@ func sites() []Site {
 		CommandForgetKeyGrants,
 		CommandSkipReadSet,
 		CommandSkipWorm,
+		ConsensusAcceptOutside,
 		ConsensusAckBeforeSync,
+		ConsensusAppendPastStop,
+		ConsensusCompactUnapplied,
+		ConsensusCountHealthy,
+		ConsensusCountLearned,
 		ConsensusCountOldAcks,
+		ConsensusForgetMinEpoch,
 		ConsensusIgnoreAccepted,
+		ConsensusIgnoreFort,
+		ConsensusLeaseAfterStop,
+		ConsensusLocalByPromise,
+		ConsensusOmitCommitted,
+		ConsensusPerSlotRecovery,
+		ConsensusReadUnconfirmed,
+		ConsensusResumeBallot,
+		ConsensusSkipOldQ1,
+		ConsensusSkipQuarantine,
 		LivenessBumpBeforeSync,
 		LivenessCountFromReceipt,
 		LivenessCountLastRound,

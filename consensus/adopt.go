@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package consensus
+
+import (
+	"fmt"
+
+	"github.com/atlas-edge/atlas/internal/failpoint"
+)
+
+// How the log of the best promise is brought here and becomes the own one.
+
+// fetch asks for the bodies of the log to adopt, from where the own log and what was fetched end.
+func (p *proposer) fetch(c *Core) error {
+	b := &p.peer[p.source]
+	from := p.base + Slot(len(p.fetched))
+	if from == b.last {
+		return p.adopt(c)
+	}
+	if from+1 < b.first {
+		if p.askAnother(from) {
+			return p.fetch(c)
+		}
+		c.stepDown()
+		c.behind = true
+		return nil
+	}
+	p.askedAt = c.clock
+	c.now = append(c.now, Message{Type: Fetch, From: c.self, To: b.id, Ballot: c.ballot, Slot: from, Last: b.last})
+	return nil
+}
+
+func (c *Core) onFetchReply(i int, m *Message) error {
+	p := c.p
+	if c.state != Preparing || i != p.source || m.Slot != p.base+Slot(len(p.fetched)) {
+		return nil
+	}
+	if len(m.Entries) == 0 {
+		p.peer[i].first = max(p.peer[i].first, m.First)
+		return p.fetch(c)
+	}
+	last, end := p.peer[i].last, m.Slot+Slot(len(m.Entries))
+	if end > last {
+		return fmt.Errorf("%w: node %d sent slots to %d of a log to %d", ErrInvalid, m.From, end, last)
+	}
+	if before := p.fetchedChain(c); m.Chain != before {
+		return p.mistrust(c, before, m.Chain)
+	}
+	entries := m.Entries
+	if m.Slot < p.commit && len(p.fetched) == 0 {
+		// What is known to be chosen need not wait, nor fill the memory.
+		n := min(p.commit-m.Slot, Slot(len(entries)))
+		chosen := *m
+		chosen.Entries = entries[:n]
+		if err := c.learn(&chosen); err != nil {
+			return err
+		}
+		p.base, entries = m.Slot+n, entries[n:]
+	}
+	p.fetched = append(p.fetched, entries...)
+	return p.fetch(c)
+}
+
+// fetchedChain is the chain of the log as far as it was fetched.
+func (p *proposer) fetchedChain(c *Core) uint64 {
+	if n := len(p.fetched); n > 0 {
+		return p.fetched[n-1].Chain
+	}
+	have, _ := c.chainAt(p.base)
+	return have
+}
+
+// mistrust is called where what was fetched so far has another chain than what comes next, or than what was promised.
+func (p *proposer) mistrust(c *Core, have, want uint64) error {
+	from := p.peer[p.source].id
+	switch {
+	case len(p.fetched) > 0:
+		p.fetched = nil // tick asks again, and another if it can
+		return fmt.Errorf("%w: node %d sent another log than it promised", ErrInvalid, from)
+	case p.base > c.rec.Commit:
+		p.base = c.rec.Commit // the end of the own log is not the beginning of that one after all
+		return p.fetch(c)
+	}
+	return c.fail("slot %d is committed with chain %016x, node %d has it with %016x", p.base, have, from, want)
+}
+
+// adopt accepts the log here, at the own ballot: the own one up to base, then what was fetched, then nothing.
+func (p *proposer) adopt(c *Core) error {
+	if have, want := p.fetchedChain(c), p.peer[p.source].chain; have != want {
+		return p.mistrust(c, have, want)
+	}
+	whole := !failpoint.Enabled(failpoint.ConsensusPerSlotRecovery)
+	if err := c.replace(p.base, p.fetched, whole); err != nil {
+		return err
+	}
+	p.fetched = nil
+	c.acceptAt(c.ballot, c.home)
+	c.release = Ballot{}
+	c.state, c.recovered = Won, c.rec.Last
+	c.commitTo(p.commit)
+	for _, e := range c.slots(c.rec.Commit+1, c.rec.Last) {
+		c.uncommittedBytes += len(e.Payload)
+	}
+	for i := range p.peer[:p.members] {
+		p.peer[i].begin(c, p.peer[i].answer == given)
+	}
+	return nil
+}
+
+// askAnother turns to the next node that promised the same log and keeps it behind the slot, if there is one.
+func (p *proposer) askAnother(from Slot) bool {
+	now := &p.peer[p.source]
+	for n := 1; n < len(p.peer); n++ {
+		i := (p.source + n) % len(p.peer)
+		o := &p.peer[i]
+		if i != p.me && o.answer == given && o.accepted == now.accepted && o.last == now.last && o.chain == now.chain && o.first <= from+1 {
+			p.source = i
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package consensus
+
+import "fmt"
+
+// Release ends the own ballot in favour of another node, a voter of the newest configuration, which campaigns at once: acceptors
+// that are tied to this node promise to it, since the release shows that the lease is gone. What was proposed and is not
+// committed stays in the log (duty 7). If the message is lost, the group has no owner until someone campaigns.
+//
+// ErrNotOwner unless Serving; ErrStopped if there is a stop-sign: then no lease is held that would have to be released.
+func (c *Core) Release(to NodeID) error {
+	switch {
+	case c.err != nil:
+		return c.err
+	case c.state != Serving:
+		return ErrNotOwner
+	case c.stopped():
+		return ErrStopped
+	}
+	if _, ok := c.newest().Quorums.Index(to); !ok || to == c.self {
+		return fmt.Errorf("%w: release to node %d, which is no other voter of configuration %d", ErrInvalid, to, c.newest().Version)
+	}
+	m := Message{
+		Type: Release, From: c.self, To: to, Ballot: c.ballot, Last: c.rec.Last, Commit: c.rec.Commit, Scope: c.scope, Home: c.home,
+	}
+	c.stepDown() // first: from here on nothing is answered under the lease
+	c.now = append(c.now, m)
+	return nil
+}
+
+// onRelease campaigns with the release, and without asking before: the owner itself wants it. If the home is to stay as it is
+// and this node stands in it, that is all that has to be asked.
+func (c *Core) onRelease(m *Message) error {
+	newest := c.newest()
+	if _, ok := newest.Quorums.Index(c.self); !ok || m.Ballot.Less(c.rec.Promised) || newest.Version < c.minCfg {
+		return nil // overtaken
+	}
+	scope, home := Global, c.wantedHome()
+	if m.Ballot.Cfg == newest.Version && home == m.Home && newest.Quorums.InHome(c.self, m.Home) {
+		scope = Local
+	}
+	c.release, c.roundSeen = m.Ballot, max(c.roundSeen, m.Ballot.Round)
+	return c.campaign(scope, home)
+}

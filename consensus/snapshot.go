@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package consensus
+
+import "github.com/atlas-edge/atlas/internal/failpoint"
+
+// Compact trims the log: the slots up to and with upTo, as far as they are applied, are deleted with the next Ready. Peers that
+// still need them get a snapshot, so choose upTo above Status.TrimTo only where space demands it.
+func (c *Core) Compact(upTo Slot) {
+	if !failpoint.Enabled(failpoint.ConsensusCompactUnapplied) {
+		upTo = min(upTo, c.applied)
+	}
+	if upTo = min(upTo, c.rec.Last); c.err != nil || c.sole || upTo < c.rec.First {
+		return
+	}
+	c.rec.First, c.compactTo = upTo+1, upTo
+	c.dirty = true
+}
+
+// trimTo is the slot up to which nobody needs the log from this node.
+func (c *Core) trimTo() Slot {
+	upTo := c.applied
+	if c.p == nil || c.state < Won {
+		return upTo
+	}
+	for i := range c.p.peer[:c.p.members] {
+		if i != c.p.me {
+			upTo = min(upTo, c.p.peer[i].commitKnown)
+		}
+	}
+	return upTo
+}
+
+// sendSnapshot offers the state as it is applied now to a peer that lacks more than the log holds.
+func (pr *peer) sendSnapshot(c *Core) {
+	m := Message{
+		Type: Snapshot, Slot: c.rec.Applied, Chain: c.rec.AppliedChain, Time: c.rec.AppliedTime, Scope: c.scope, Home: c.home,
+	}
+	if c.rec.StopSlot <= m.Slot {
+		m.StopSlot, m.StopNext = c.rec.StopSlot, c.rec.StopNext
+	}
+	pr.put(c, m)
+	pr.waiting, pr.since = true, c.clock
+}
+
+// onSnapshot takes over the state that came with m, which is staged whole: chosen, like what Learn brings, and no vote. What the
+// own log has behind it stays only where that log is sure to be the one that the state came from.
+func (c *Core) onSnapshot(m *Message) error {
+	c.promise(m.Ballot)
+	c.outlive(m.Ballot)
+	if m.Slot > c.rec.Commit {
+		have, known := c.chainAt(m.Slot)
+		keep := known && have == m.Chain
+		if c.unstable > c.rec.First && (c.truncateFrom == 0 || c.rec.First < c.truncateFrom) {
+			c.truncateFrom = c.rec.First
+		}
+		c.restart(m, keep)
+		c.snapshot = &SnapshotMeta{
+			From: m.From, Ballot: m.Ballot, Slot: m.Slot, Chain: m.Chain, Time: m.Time,
+			Established: m.Established, StopSlot: m.StopSlot, StopNext: m.StopNext,
+		}
+	}
+	c.establish(m.Established)
+	c.after = append(c.after, c.reply(m, Message{Type: Learned, Slot: c.rec.Commit}))
+	return nil
+}
+
+// restart begins the log behind the slot of m, with what it has there if keep is set.
+func (c *Core) restart(m *Message, keep bool) {
+	var rest []Entry
+	if keep {
+		rest = c.slots(m.Slot+1, c.rec.Last)
+	}
+	c.tail, c.released, c.tailBytes = append([]Entry(nil), rest...), 0, 0
+	for i := range rest {
+		c.tailBytes += len(rest[i].Payload)
+	}
+	c.unstable = m.Slot + 1
+	r := &c.rec
+	if len(rest) == 0 {
+		r.Last, r.LastTime, r.LastChain = m.Slot, m.Time, m.Chain
+	}
+	r.First, r.Commit, r.Applied, r.AppliedTime, r.AppliedChain = m.Slot+1, m.Slot, m.Slot, m.Time, m.Chain
+	if m.StopSlot > r.StopSlot {
+		r.StopSlot, r.StopNext = m.StopSlot, m.StopNext
+	}
+	c.findStop()
+	c.dirty, c.mustSync = true, true
+}
