@@ -42,6 +42,7 @@ func (c *Core) stepAcceptor(m *Message) error {
 	switch m.Type {
 	case Prepare:
 		c.onPrepare(m)
+		return c.err
 	case Fetch:
 		return c.onFetch(m)
 	case AcceptSync:

@@ -73,8 +73,8 @@ type testNode struct {
 	tuning  *Tuning
 	core    *Core
 	staged  []Entry // the state that came with the last Snapshot
-	disk    image // durable
-	view    image // durable and what was written since
+	disk    image   // durable
+	view    image   // durable and what was written since
 	pending []batch
 	stage   stage
 	ready   Ready

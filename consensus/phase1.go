@@ -119,7 +119,7 @@ func (c *Core) prepare() error {
 		c.p.peer[i].answer = unheard
 	}
 	c.p.ask(c, Prepare)
-	return nil
+	return c.err
 }
 
 // stepDown ends the own ballot. One that was prepared and not won is given up for good: whoever promised it may forget that.
