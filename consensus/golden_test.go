@@ -68,7 +68,11 @@ func TestGolden(t *testing.T) {
 				if d.Cmd == "schema" {
 					return dump(t, p.ProtoReflect().Descriptor(), canonical(t, p))
 				}
-				return dumpDisk(t, p.ProtoReflect().Descriptor(), diskForm(recordVersion, canonical(t, p)))
+				b, err := consensuspb.AppendOnDisk(nil, p)
+				if again := proto.Clone(p); err != nil || consensuspb.DecodeOnDisk(b, len(b), again) != nil || !proto.Equal(again, p) {
+					d.Fatalf(t, "%x, %v", b, err)
+				}
+				return dumpDisk(t, p.ProtoReflect().Descriptor(), b)
 			}
 			d.Fatalf(t, "unknown command %s", d.Cmd)
 			return ""
@@ -79,7 +83,7 @@ func TestGolden(t *testing.T) {
 func schemaMessage(t *testing.T, d *datadriven.TestData) proto.Message {
 	for _, m := range []proto.Message{
 		&consensuspb.Frame{}, &consensuspb.Heartbeat{}, &consensuspb.HeartbeatAck{}, &consensuspb.SnapshotMeta{},
-		&consensuspb.Configuration{}, &consensuspb.SetConfig{}, &consensuspb.NodeRecord{},
+		&consensuspb.SystemEntry{}, &consensuspb.NodeRecord{},
 	} {
 		if string(m.ProtoReflect().Descriptor().Name()) == d.CmdArgs[0].Key {
 			return m

@@ -182,7 +182,7 @@ func TestBytesOnTheWire(t *testing.T) {
 		}
 	}
 	heartbeat := len(canonical(t, &consensuspb.Frame{From: uint64(aBallot.Node), To: 0x2233445566778899, Heartbeat: &consensuspb.Heartbeat{
-		Epoch: 12, Seq: 100000, Sent: 1e15, SupportFor: 3e9, Hlc: aTime, HlcCeiling: aTime,
+		Epoch: 12, Seq: 100000, Support: 3e9, Hlc: aTime, HlcCeiling: aTime, About: uint64(aBallot.Node), Rtt: 80e6,
 	}}))
 	t.Logf("a frame with a heartbeat alone: %d bytes", heartbeat)
 	for _, r := range []Record{soleRecord(), acceptorRecord()} {

@@ -5,9 +5,8 @@
 // docs/reference/format.md and docs/reference/consensus.md say the same in prose.
 //
 // The hot codecs, those of the acceptor record, of log entries and of messages, are written by hand in package consensus and
-// proven equal to the generated ones by its tests; the generated code is for all others, for tools and for tests. The package
-// has no behaviour of its own, starts no goroutine, and generated messages are not safe for concurrent use while one changes
-// them.
+// proven equal to the generated ones by its tests. For the others there are the generated code and [AppendOnDisk] and
+// [DecodeOnDisk]. The package starts no goroutine, and its messages are not safe for concurrent use while one changes them.
 //
 // # Rules of the schema
 //
@@ -16,7 +15,7 @@
 //     allocates anything for it. A limit may rise, and then nodes use the new one only when all of them know it.
 //   - Absent means zero, none, or what the comment says. Presence is never told from zero.
 //
-// On the wire: a decoder skips fields that it does not know, since a newer node may send them while an older one is still
+// On the wire: the canonical form as well, but a decoder skips fields that it does not know, since a newer node may send them while an older one is still
 // there. So a new field must be safe to overlook. What is not safe to overlook becomes a new type of message, which an older
 // node refuses whole, as if it had been lost. There is no version byte: nodes agree on what they speak when they connect.
 //

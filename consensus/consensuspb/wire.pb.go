@@ -559,15 +559,17 @@ func (x *Frame) GetHeartbeatAck() *HeartbeatAck {
 	return nil
 }
 
-// Heartbeat asks for support of a node's life. Times are of the sender; a receiver compares none of them with its own.
+// Heartbeat asks the receiver to support the sender's life for a while from its receipt on; package liveness. Times are of the
+// sender; a receiver compares none of them with its own.
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`                              // of the sender, durable
-	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`                                  // rises with each
-	Sent          uint64                 `protobuf:"fixed64,3,opt,name=sent,proto3" json:"sent,omitempty"`                               // the sender's clock that never steps, ns
-	SupportFor    uint64                 `protobuf:"varint,4,opt,name=support_for,json=supportFor,proto3" json:"support_for,omitempty"`  // ns
-	Hlc           uint64                 `protobuf:"fixed64,5,opt,name=hlc,proto3" json:"hlc,omitempty"`                                 // hybrid clock, ns since 1970
-	HlcCeiling    uint64                 `protobuf:"fixed64,6,opt,name=hlc_ceiling,json=hlcCeiling,proto3" json:"hlc_ceiling,omitempty"` // that the sender's hybrid clock will not pass before it says so
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`                              // of the sender, durable: 1 to 2^62
+	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`                                  // rises with each, from 1
+	Support       uint64                 `protobuf:"varint,3,opt,name=support,proto3" json:"support,omitempty"`                          // that is asked for: 1 ns to 1 h
+	Hlc           uint64                 `protobuf:"fixed64,4,opt,name=hlc,proto3" json:"hlc,omitempty"`                                 // the sender's hybrid clock, ns since 1970; absent: unknown
+	HlcCeiling    uint64                 `protobuf:"fixed64,5,opt,name=hlc_ceiling,json=hlcCeiling,proto3" json:"hlc_ceiling,omitempty"` // that it has made durable
+	About         uint64                 `protobuf:"varint,6,opt,name=about,proto3" json:"about,omitempty"`                              // a node whose round trip time from the sender this tells; absent: none
+	Rtt           uint64                 `protobuf:"varint,7,opt,name=rtt,proto3" json:"rtt,omitempty"`                                  // ns, at most 2^32-1 us
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -616,16 +618,9 @@ func (x *Heartbeat) GetSeq() uint64 {
 	return 0
 }
 
-func (x *Heartbeat) GetSent() uint64 {
+func (x *Heartbeat) GetSupport() uint64 {
 	if x != nil {
-		return x.Sent
-	}
-	return 0
-}
-
-func (x *Heartbeat) GetSupportFor() uint64 {
-	if x != nil {
-		return x.SupportFor
+		return x.Support
 	}
 	return 0
 }
@@ -644,14 +639,29 @@ func (x *Heartbeat) GetHlcCeiling() uint64 {
 	return 0
 }
 
+func (x *Heartbeat) GetAbout() uint64 {
+	if x != nil {
+		return x.About
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetRtt() uint64 {
+	if x != nil {
+		return x.Rtt
+	}
+	return 0
+}
+
 // HeartbeatAck answers one Heartbeat.
 type HeartbeatAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"` // that was asked for
-	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`     // of the heartbeat
-	Supported     bool                   `protobuf:"varint,3,opt,name=supported,proto3" json:"supported,omitempty"`
-	MinEpoch      uint64                 `protobuf:"varint,4,opt,name=min_epoch,json=minEpoch,proto3" json:"min_epoch,omitempty"` // the lowest epoch of the asker that is still supported here: above epoch, its support was withdrawn
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`                       // that was asked for
+	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`                           // of the heartbeat
+	Support       uint64                 `protobuf:"varint,3,opt,name=support,proto3" json:"support,omitempty"`                   // that is given, ns: at most what was asked for; absent: none
+	MinEpoch      uint64                 `protobuf:"varint,4,opt,name=min_epoch,json=minEpoch,proto3" json:"min_epoch,omitempty"` // with no support: the lowest epoch of the asker that would be supported
 	Hlc           uint64                 `protobuf:"fixed64,5,opt,name=hlc,proto3" json:"hlc,omitempty"`
+	HlcCeiling    uint64                 `protobuf:"fixed64,6,opt,name=hlc_ceiling,json=hlcCeiling,proto3" json:"hlc_ceiling,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -700,11 +710,11 @@ func (x *HeartbeatAck) GetSeq() uint64 {
 	return 0
 }
 
-func (x *HeartbeatAck) GetSupported() bool {
+func (x *HeartbeatAck) GetSupport() uint64 {
 	if x != nil {
-		return x.Supported
+		return x.Support
 	}
-	return false
+	return 0
 }
 
 func (x *HeartbeatAck) GetMinEpoch() uint64 {
@@ -721,11 +731,18 @@ func (x *HeartbeatAck) GetHlc() uint64 {
 	return 0
 }
 
+func (x *HeartbeatAck) GetHlcCeiling() uint64 {
+	if x != nil {
+		return x.HlcCeiling
+	}
+	return 0
+}
+
 // SnapshotMeta describes the state that travels beside it: all of a group's state at exactly one slot. The stream that carries
 // it frames and checks the state itself.
 type SnapshotMeta struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ballot        *Ballot                `protobuf:"bytes,1,opt,name=ballot,proto3" json:"ballot,omitempty"` // of the owner that offers it
+	Ballot        *Ballot                `protobuf:"bytes,1,opt,name=ballot,proto3" json:"ballot,omitempty"` // of the owner that offers it; it is also from where it comes
 	Slot          uint64                 `protobuf:"varint,2,opt,name=slot,proto3" json:"slot,omitempty"`
 	Chain         uint64                 `protobuf:"fixed64,3,opt,name=chain,proto3" json:"chain,omitempty"` // of slot
 	Time          uint64                 `protobuf:"fixed64,4,opt,name=time,proto3" json:"time,omitempty"`   // of slot
@@ -860,22 +877,24 @@ const file_wire_proto_rawDesc = "" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\x129\n" +
 	"\x06groups\x18\x03 \x03(\v2!.atlas.consensus.v2.GroupMessagesR\x06groups\x12;\n" +
 	"\theartbeat\x18\x04 \x01(\v2\x1d.atlas.consensus.v2.HeartbeatR\theartbeat\x12E\n" +
-	"\rheartbeat_ack\x18\x05 \x01(\v2 .atlas.consensus.v2.HeartbeatAckR\fheartbeatAck\"\x9b\x01\n" +
+	"\rheartbeat_ack\x18\x05 \x01(\v2 .atlas.consensus.v2.HeartbeatAckR\fheartbeatAck\"\xa8\x01\n" +
 	"\tHeartbeat\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x12\n" +
-	"\x04sent\x18\x03 \x01(\x06R\x04sent\x12\x1f\n" +
-	"\vsupport_for\x18\x04 \x01(\x04R\n" +
-	"supportFor\x12\x10\n" +
-	"\x03hlc\x18\x05 \x01(\x06R\x03hlc\x12\x1f\n" +
-	"\vhlc_ceiling\x18\x06 \x01(\x06R\n" +
-	"hlcCeiling\"\x83\x01\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n" +
+	"\asupport\x18\x03 \x01(\x04R\asupport\x12\x10\n" +
+	"\x03hlc\x18\x04 \x01(\x06R\x03hlc\x12\x1f\n" +
+	"\vhlc_ceiling\x18\x05 \x01(\x06R\n" +
+	"hlcCeiling\x12\x14\n" +
+	"\x05about\x18\x06 \x01(\x04R\x05about\x12\x10\n" +
+	"\x03rtt\x18\a \x01(\x04R\x03rtt\"\xa0\x01\n" +
 	"\fHeartbeatAck\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x1c\n" +
-	"\tsupported\x18\x03 \x01(\bR\tsupported\x12\x1b\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n" +
+	"\asupport\x18\x03 \x01(\x04R\asupport\x12\x1b\n" +
 	"\tmin_epoch\x18\x04 \x01(\x04R\bminEpoch\x12\x10\n" +
-	"\x03hlc\x18\x05 \x01(\x06R\x03hlc\"\xdc\x01\n" +
+	"\x03hlc\x18\x05 \x01(\x06R\x03hlc\x12\x1f\n" +
+	"\vhlc_ceiling\x18\x06 \x01(\x06R\n" +
+	"hlcCeiling\"\xdc\x01\n" +
 	"\fSnapshotMeta\x122\n" +
 	"\x06ballot\x18\x01 \x01(\v2\x1a.atlas.consensus.v2.BallotR\x06ballot\x12\x12\n" +
 	"\x04slot\x18\x02 \x01(\x04R\x04slot\x12\x14\n" +
