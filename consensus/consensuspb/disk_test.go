@@ -118,14 +118,18 @@ func TestDecodeOnDiskRefuses(t *testing.T) {
 func FuzzNodeRecord(f *testing.F) {
 	f.Add(onDisk(f, &consensuspb.NodeRecord{}))
 	f.Add(onDisk(f, aNodeRecord()))
-	f.Fuzz(func(t *testing.T, src []byte) { fuzz(t, src, func() proto.Message { return &consensuspb.NodeRecord{} }) })
+	f.Fuzz(func(t *testing.T, src []byte) {
+		fuzz(t, src, func() proto.Message { return &consensuspb.NodeRecord{} })
+	})
 }
 
 func FuzzSystemEntry(f *testing.F) {
 	f.Add(onDisk(f, aSetConfig()))
 	f.Add(onDisk(f, &consensuspb.SystemEntry{AddNode: &consensuspb.AddNode{Node: 7, Region: "zürich-1"}}))
 	f.Add(onDisk(f, &consensuspb.SystemEntry{Retire: &consensuspb.Retire{Version: 4, Sealed: []uint64{1, 2, 300}}}))
-	f.Fuzz(func(t *testing.T, src []byte) { fuzz(t, src, func() proto.Message { return &consensuspb.SystemEntry{} }) })
+	f.Fuzz(func(t *testing.T, src []byte) {
+		fuzz(t, src, func() proto.Message { return &consensuspb.SystemEntry{} })
+	})
 }
 
 // fuzz decodes the bytes as they are and with a right checksum. What decodes has these bytes and no others.
