@@ -3,7 +3,6 @@
 package liveness
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -77,8 +76,9 @@ type peer struct {
 // Core is the state machine of one node. It is not safe for concurrent use.
 type Core struct {
 	self  NodeID
-	o     Options // without the slices
-	peers []peer  // by node
+	o     Options  // without the slices
+	peers []peer   // by node
+	ids   []NodeID // of peers
 
 	// The clocks, as Tick last brought them.
 	started          bool
@@ -148,9 +148,11 @@ func (c *Core) SetPeers(nodes []NodeID) error {
 	c.peers = slices.DeleteFunc(c.peers, func(p peer) bool {
 		return !p.active && p.minEpoch == 0 && p.until <= c.mono
 	})
-	c.active = 0
+	c.active, c.ids = 0, c.ids[:0]
 	for i := range c.peers {
-		if p := &c.peers[i]; p.active {
+		p := &c.peers[i]
+		c.ids = append(c.ids, p.node)
+		if p.active {
 			c.active++
 		} else {
 			p.heldUntil, p.ackDue = 0, false
@@ -170,14 +172,14 @@ func (c *Core) find(n NodeID) *peer {
 }
 
 func (c *Core) index(n NodeID) (int, bool) {
-	return slices.BinarySearchFunc(c.peers, n, func(p peer, n NodeID) int { return cmp.Compare(p.node, n) })
+	return slices.BinarySearch(c.ids, n)
 }
 
 // ensure is the peer, made if there is none.
 func (c *Core) ensure(n NodeID) *peer {
 	i, ok := c.index(n)
 	if !ok {
-		c.peers = slices.Insert(c.peers, i, peer{node: n})
+		c.peers, c.ids = slices.Insert(c.peers, i, peer{node: n}), slices.Insert(c.ids, i, n)
 	}
 	return &c.peers[i]
 }
@@ -371,7 +373,7 @@ func (c *Core) Status() Status {
 // Clone is a copy that shares nothing.
 func (c *Core) Clone() *Core {
 	d := *c
-	d.peers = slices.Clone(c.peers)
+	d.peers, d.ids = slices.Clone(c.peers), slices.Clone(c.ids)
 	for i := range d.peers {
 		d.peers[i].row = slices.Clone(d.peers[i].row)
 	}

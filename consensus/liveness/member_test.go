@@ -5,7 +5,6 @@ package liveness
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 	"slices"
 )
 
@@ -266,13 +265,4 @@ func judge(members []*member, paused uint) error {
 		return fmt.Errorf("%w: nodes %v", errTwoLeases, holders)
 	}
 	return nil
-}
-
-// nodes lists the nodes in a set.
-func nodes(set uint) []NodeID {
-	var out []NodeID
-	for ; set != 0; set &= set - 1 {
-		out = append(out, NodeID(bits.TrailingZeros(set)))
-	}
-	return out
 }

@@ -118,7 +118,6 @@ type host struct {
 	// syncSince is the boot clock when the sync under way began.
 	syncSince int64
 	inbox     []parcel // what came while it was paused
-	jumps     uint64
 }
 
 // world is one run. What it draws is drawn from rng only.

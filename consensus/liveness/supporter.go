@@ -63,7 +63,7 @@ func (c *Core) Supports(node NodeID, epoch uint64) (remaining Timestamp, ok bool
 }
 
 // Withdraw takes support away for good: no epoch of node below minEpoch is supported from now on (rule A4, duty 4). It is what
-// consensus.Ready.Withdrawals say; the durable half is in the next Ready's MinEpochs. ErrBroken if the support is still given:
+// consensus.Ready.Withdrawals say; the durable half is in the next Ready's MinEpochs. ErrBroken if epoch minEpoch-1 is still supported:
 // then the promise must not leave this node. ErrInvalid is an epoch beyond EpochMax, or no node.
 func (c *Core) Withdraw(node NodeID, minEpoch uint64) error {
 	if node == 0 || minEpoch > EpochMax {
@@ -80,10 +80,14 @@ func (c *Core) Withdraw(node NodeID, minEpoch uint64) error {
 	if minEpoch <= p.minEpoch || failpoint.Enabled(failpoint.LivenessForgetMinEpoch) {
 		return nil
 	}
-	if left, ok := c.Supports(node, p.epoch); ok && p.epoch < minEpoch {
-		return fmt.Errorf("%w: support of node %d at epoch %d is taken away %d ns before its end", ErrBroken, node, p.epoch, left)
+	// Support of a still lower epoch, from a heartbeat that took longer than a life of this node, is nothing that anybody counts on.
+	if left, ok := c.Supports(node, minEpoch-1); ok {
+		return fmt.Errorf("%w: support of node %d at epoch %d is taken away %d ns before its end", ErrBroken, node, minEpoch-1, left)
 	}
 	p.minEpoch = minEpoch
+	if p.epoch < minEpoch {
+		p.until = 0
+	}
 	if !p.minDirty {
 		p.minDirty = true
 		c.withdrawn = append(c.withdrawn, node)
