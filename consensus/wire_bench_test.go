@@ -34,7 +34,7 @@ func acceptorRecord() Record {
 
 // anAccept has so many commands of 100 bytes, each of a session.
 func anAccept(entries int) Message {
-	m := Message{Type: Accept, Ballot: aBallot, Slot: 1234567, Chain: 0x9e3779b97f4a7c15, Commit: 1234560, Epoch: 12}
+	m := Message{Type: Accept, Ballot: aBallot, Slot: 1234567, Chain: 0x9e3779b97f4a7c15, Commit: 1234560, Epoch: 12, Established: 4}
 	before := m.Chain
 	for i := range entries {
 		e := Entry{
@@ -166,7 +166,7 @@ func TestBytesOnTheWire(t *testing.T) {
 		batch   int
 		session bool
 		atMost  float64 // bytes per command
-	}{{1, false, 250}, {1, true, 263}, {64, false, 125}, {64, true, 138}} {
+	}{{1, false, 251}, {1, true, 265}, {64, false, 125}, {64, true, 139}} {
 		m, answer := anAccept(tc.batch), anAccepted()
 		for i := range m.Entries {
 			if e := &m.Entries[i]; !tc.session {
