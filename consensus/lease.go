@@ -20,11 +20,7 @@ func (c *Core) blocked(b, release Ballot) (LeasedBy, bool) {
 		return LeasedBy{c.self, c.tuning.RetryAfter}, true
 	}
 	f := c.rec.Fort
-	if f.Owner == 0 || f.Owner == b.Node || c.showsRelease(release) {
-		return LeasedBy{}, false
-	}
-	// Whoever has this stop-sign in its log gave up its lease before it proposed it.
-	if c.stop.next > c.rec.Accepted.Cfg && c.stop.next <= b.Cfg {
+	if f.Owner == 0 || f.Owner == b.Node || c.ended(b, release) {
 		return LeasedBy{}, false
 	}
 	if left, yes := c.fabric.Supports(f.Owner, f.Epoch); yes {
@@ -36,9 +32,13 @@ func (c *Core) blocked(b, release Ballot) (LeasedBy, bool) {
 	return LeasedBy{}, false
 }
 
-// showsRelease reports whether this release ends all that the owner that this node is tied to has here.
-func (c *Core) showsRelease(release Ballot) bool {
-	return release.Node == c.rec.Fort.Owner && !release.IsZero() && !release.Less(c.rec.Accepted)
+// ended reports whether the owner that this node is tied to has given up its lease itself: the release shows it, or a stop-sign
+// in the log, since nobody proposes or adopts one and holds a lease.
+func (c *Core) ended(b, release Ballot) bool {
+	if release.Node == c.rec.Fort.Owner && !release.IsZero() && !release.Less(c.rec.Accepted) {
+		return true
+	}
+	return c.stop.next > c.rec.Accepted.Cfg && c.stop.next <= b.Cfg
 }
 
 // leaveFort unties this node from its owner for the sake of a promise to b. If the owner did not agree, the life that it had is
@@ -48,7 +48,7 @@ func (c *Core) leaveFort(b, release Ballot) {
 	if f.Owner == 0 || f.Owner == b.Node {
 		return
 	}
-	if !c.showsRelease(release) && c.fabric != nil && !failpoint.Enabled(failpoint.ConsensusForgetMinEpoch) {
+	if !c.ended(b, release) && c.fabric != nil && !failpoint.Enabled(failpoint.ConsensusForgetMinEpoch) {
 		w := Withdrawal{f.Owner, f.Epoch + 1}
 		if err := c.fabric.Withdraw(w.Node, w.Epoch); err != nil {
 			_ = c.fail("promise to %s while support of node %d is given: %w", b, f.Owner, err) // kept in err
@@ -136,18 +136,22 @@ func (c *Core) fortify() {
 		return
 	}
 	for i := range c.p.peer[:c.p.voters] {
-		if pr := &c.p.peer[i]; pr.role == acceptor && pr.acked && pr.fort != epoch {
+		if i != c.p.me && c.p.peer[i].untied(epoch) {
 			c.p.fortifying, c.p.fortifyDue, c.p.fortifyAt = true, true, c.clock
 			return
 		}
 	}
 }
 
+// untied reports whether the peer can be tied to this life and is not.
+func (pr *peer) untied(epoch uint64) bool { return pr.role == acceptor && pr.acked && pr.fort != epoch }
+
 func (p *proposer) sendFortify(c *Core) {
 	p.fortifyDue = false
+	epoch := c.fabric.Epoch()
 	for i := range p.peer[:p.voters] {
-		if pr := &p.peer[i]; pr.role == acceptor && pr.acked && pr.fort != c.fabric.Epoch() {
-			c.now = append(c.now, Message{Type: Fortify, From: c.self, To: pr.id, Ballot: c.ballot, Epoch: c.fabric.Epoch()})
+		if pr := &p.peer[i]; i != p.me && pr.untied(epoch) {
+			c.now = append(c.now, Message{Type: Fortify, From: c.self, To: pr.id, Ballot: c.ballot, Epoch: epoch})
 		}
 	}
 }

@@ -54,9 +54,10 @@ func (c *Core) Campaign(s Scope) error {
 func (c *Core) campaign(s Scope, home quorum.Home) error {
 	c.stepDown()
 	c.behind, c.needGlobal, c.leasedBy = false, false, LeasedBy{}
-	if err := c.nextBallot(s, home); err != nil {
+	if err := c.nextBallot(c.newest().Version); err != nil {
 		return err
 	}
+	c.scope, c.home = s, home
 	if c.sole {
 		c.rec.Promised = c.ballot
 		c.acceptAt(c.ballot, home)
@@ -80,17 +81,16 @@ func (c *Core) campaign(s Scope, home quorum.Home) error {
 }
 
 // nextBallot makes the own ballot one above all that was seen.
-func (c *Core) nextBallot(s Scope, home quorum.Home) error {
+func (c *Core) nextBallot(cfg uint64) error {
 	round := max(c.rec.Promised.Round, c.roundSeen) + 1
-	if failpoint.Enabled(failpoint.ConsensusResumeBallot) && c.rec.Promised.Node == c.self && c.rec.Promised.Cfg == c.newest().Version {
+	if failpoint.Enabled(failpoint.ConsensusResumeBallot) && c.rec.Promised.Node == c.self && c.rec.Promised.Cfg == cfg {
 		round = c.rec.Promised.Round
 	}
 	if round > RoundMax {
 		c.stepDown()
 		return fmt.Errorf("%w: round %d exceeds limit %d", ErrInvalid, round, uint64(RoundMax))
 	}
-	c.ballot = Ballot{Cfg: c.newest().Version, Round: round, Node: c.self}
-	c.scope, c.home = s, home
+	c.ballot = Ballot{Cfg: cfg, Round: round, Node: c.self}
 	return nil
 }
 
@@ -109,7 +109,7 @@ func (c *Core) prepare() error {
 	if c.blockedItself() {
 		return nil
 	}
-	if err := c.nextBallot(c.scope, c.home); err != nil {
+	if err := c.nextBallot(c.ballot.Cfg); err != nil {
 		return err
 	}
 	c.vow(c.ballot, c.scope, c.release)
