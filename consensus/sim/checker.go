@@ -4,6 +4,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/consensus/quorum"
@@ -168,10 +169,8 @@ func (k *checker) vote(n *node, sealed uint64, gw *groupWrite, im *image) {
 	}
 	if !bl.homeSeen {
 		bl.homeSeen = true
-		if !rec.AcceptedHome.IsZero() { // INTERIM
-			bl.home = rec.AcceptedHome
-		}
-	} else if !bl.home.Equal(rec.AcceptedHome) && !rec.AcceptedHome.IsZero() {
+		bl.home = rec.AcceptedHome
+	} else if !bl.home.Equal(rec.AcceptedHome) {
 		k.fail("I1: group %d: ballot %v has two homes", gw.group, b)
 	}
 	k.extend(n, gw, im, bl, before)
@@ -348,6 +347,9 @@ func (k *checker) checkApplied(n *node, g int, im *image) {
 		}
 	}
 	k.checkState(n, g, im.machine)
+	if rec.Applied > 0 && rec.Applied == consensus.Slot(len(gc.chosen)) && slices.Contains(k.w.registry.Newest().Learners, n.id) {
+		k.w.sometimes("learner caught up")
+	}
 	if est := rec.Established; est > 1 && !k.anyEst(gc, est) {
 		k.fail("I11: node %d group %d holds configuration %d established, and no log was chosen in it", n.id, g, est)
 	}

@@ -38,6 +38,9 @@ func (w *World) heal() {
 		if core[n.id] && !n.up {
 			w.restart(n)
 		}
+		for _, r := range n.active {
+			n.tell(r, r.core.SetHome(nil))
+		}
 	}
 	begin := w.now
 	ok := w.runWhile(begin+w.o.Heal, func() bool { return !w.anyBusy() })
@@ -63,7 +66,8 @@ func (w *World) anyBusy() bool {
 			return true
 		}
 	}
-	return len(w.probes) > 0
+	_, changing := w.registry.Changing()
+	return changing || len(w.probes) > 0
 }
 
 // chooseCore draws the nodes that stay: at random, as few as hold a Q1 and a Q2 of every configuration that is not retired.
@@ -138,7 +142,18 @@ func (w *World) whyStuck() string {
 			break
 		}
 	}
+	if old, changing := w.registry.Changing(); changing {
+		why = append(why, fmt.Sprintf("configuration %d is not retired: %s", old, w.changeState()))
+	}
 	return strings.Join(why, "; ")
+}
+
+func (w *World) changeState() string {
+	n := w.node(w.driverHost)
+	if n == nil || !n.up || n.driver == nil {
+		return "nobody drives the change"
+	}
+	return fmt.Sprintf("node %d drives it: %+v", n.id, n.driver.Progress())
 }
 
 func (w *World) groupState(g int) string {

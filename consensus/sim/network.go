@@ -41,6 +41,9 @@ const (
 	forgedRound          // of a round that no campaign can have reached
 )
 
+// roundForged is beyond every round that a world can reach. An answer to a forged ballot may have it too.
+const roundForged = 1 << 40
+
 // link is one direction between two nodes: a stream in order, but for the faults.
 type link struct {
 	cutUntil, clogUntil Time
@@ -164,7 +167,7 @@ func (w *World) forge(p *packet) *packet {
 		m.Ballot.Node = others
 	default:
 		c.forged = forgedRound
-		m.Ballot.Round += 1 << 40
+		m.Ballot.Round += roundForged
 		if m.Type == consensus.AcceptSync || m.Type == consensus.Accept || m.Type == consensus.Prepare {
 			break
 		}

@@ -184,7 +184,7 @@ func (n *node) tick() {
 	}
 	n.tickLiveness()
 	n.live.DiskProgress(n.since)
-	mono := n.clock.mono(w.now) + wallBase // INTERIM F1
+	mono := n.clock.mono(w.now)
 	for _, r := range n.active {
 		if r.core.NeedsTick() {
 			r.core.Tick(mono)
@@ -276,7 +276,7 @@ func (n *node) step(r *replica, m consensus.Message, p *packet) {
 		w.sometimes("a message of a configuration that is not known yet")
 		n.learnSoon(p)
 	case errors.Is(err, consensus.ErrInvalid):
-		if p.forged == genuine {
+		if p.forged == genuine && n.knows(m.From) && m.Ballot.Round < roundForged {
 			w.fail("node %d group %d refuses %v: %v", n.id, r.g, m, err)
 			return
 		}
@@ -285,6 +285,16 @@ func (n *node) step(r *replica, m consensus.Message, p *packet) {
 		w.fail("node %d group %d breaks at %v: %v", n.id, r.g, m, err)
 	}
 	r.touched()
+}
+
+// knows reports whether a node is in a configuration that this one takes for live. What others say may be refused.
+func (n *node) knows(o consensus.NodeID) bool {
+	for _, c := range n.registry.Configurations() {
+		if _, ok := c.Quorums.Index(o); ok || slices.Contains(c.Learners, o) {
+			return true
+		}
+	}
+	return false
 }
 
 // turn is one turn of the event loop: one batch for all groups.
@@ -330,8 +340,8 @@ func (n *node) collect() (b batch, mustSync bool) {
 		n.w.check.ready(n, r)
 		mustSync = mustSync || r.ready.MustSync
 		for _, wd := range r.ready.Withdrawals {
-			n.withdraw(wd)
 			b.minEpochs = append(b.minEpochs, minEpoch{wd.Node, wd.Epoch})
+			n.w.sometimes("support was withdrawn")
 		}
 		if r.ready.Record != nil || r.ready.Snapshot != nil {
 			b.groups = append(b.groups, r.write())
@@ -343,21 +353,19 @@ func (n *node) collect() (b batch, mustSync bool) {
 		lr := n.live.Ready()
 		n.liveOut = true
 		b.epoch = max(b.epoch, lr.Epoch)
+		if lr.Epoch != 0 {
+			n.w.sometimes("withdrawal bumped an epoch")
+		}
 		for _, m := range lr.MinEpochs {
 			b.minEpochs = append(b.minEpochs, minEpoch{m.Node, m.Epoch})
 		}
 		mustSync = mustSync || lr.MustSync
 		n.liveSend = append(n.liveSend[:0], lr.MsgsNow...)
 	}
-	return b, mustSync
-}
-
-func (n *node) withdraw(wd consensus.Withdrawal) {
 	if failpoint.Enabled(failpoint.SimWithdrawalNotDurable) {
-		return
+		b.minEpochs = nil
 	}
-	n.live.Withdraw(wd.Node, wd.Epoch)
-	n.w.sometimes("support was withdrawn")
+	return b, mustSync
 }
 
 // writeOut writes the batch, sends what may go at once, and syncs.
@@ -499,12 +507,18 @@ func (n *node) finish(sent bool) {
 // sendCore sends a core's message as bytes.
 func (n *node) sendCore(r *replica, m *consensus.Message) {
 	w := n.w
+	if m.To == n.id && m.Type == consensus.Fortify {
+		return // INTERIM F3
+	}
 	p := &packet{kind: packetCore, from: n.id, to: m.To, group: int32(r.g)}
 	if m.Type == consensus.Snapshot {
 		c := *m
 		m, p.snapshot = &c, r.takeSnapshot(&c)
 	}
 	w.check.sent(n, r.g, m)
+	if m.Type == consensus.Nack && m.StaleCfg != 0 {
+		w.sometimes("a ballot of a sealed configuration was refused")
+	}
 	if w.tracing() {
 		w.trace(n.id, "g%d sends %v", r.g, m)
 	}

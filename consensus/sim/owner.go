@@ -74,10 +74,16 @@ func (n *node) alive(o consensus.NodeID) bool {
 	return at != 0 && n.w.now-at < n.w.o.Support
 }
 
+// votes reports whether a node is a voter of the newest configuration that this one knows.
+func (n *node) votes(o consensus.NodeID) bool {
+	_, ok := n.bounds().Config.Index(o)
+	return ok
+}
+
 // mayCampaign campaigns for a group that nobody alive owns, each node in its turn and later after each failure (duty 12).
 func (n *node) mayCampaign(r *replica, st *consensus.Status) {
 	w := n.w
-	if st.State != consensus.Follower || st.Owner != 0 && st.Owner != n.id && n.alive(st.Owner) && !w.rndOwner.chance(10) {
+	if st.State >= consensus.Won || st.Owner != 0 && st.Owner != n.id && n.alive(st.Owner) && n.votes(st.Owner) && !w.rndOwner.chance(10) {
 		return
 	}
 	if r.campaignAfter == 0 {
@@ -110,7 +116,7 @@ func (n *node) campaign(r *replica) {
 	w := n.w
 	st := r.core.Status()
 	scope := consensus.Global
-	if w.rndOwner.Int64N(100) < w.o.LocalShare && !st.NeedGlobal {
+	if w.rndOwner.Int64N(100) < w.o.LocalShare && !st.NeedGlobal && st.State == consensus.Follower { // not after one that hangs
 		scope = consensus.Local
 	}
 	n.tickLiveness()
@@ -283,6 +289,9 @@ func (w *World) won(r *replica, st *consensus.Status) {
 	if st.Scope == consensus.Local {
 		w.stats.WonLocal++
 		w.sometimes("local ballot won")
+	}
+	if len(r.n.registry.Configurations()) > 1 && st.Ballot.Cfg > st.Established && !st.Stopped {
+		w.sometimes("V over two configurations")
 	}
 	if st.Last > st.Commit {
 		w.sometimes("phase 1 adopted an accepted entry")

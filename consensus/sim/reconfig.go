@@ -51,6 +51,9 @@ func (w *World) driveChange() {
 			return
 		}
 		host.learn(len(w.systemLog))
+		if _, changing := w.registry.Changing(); changing && w.driverHost != 0 {
+			w.sometimes("a change of the configuration outlived its driver")
+		}
 		d, err := reconfig.NewDriver(w.driverOptions(), host.registry)
 		w.must(err)
 		host.driver, w.driverHost = d, host.id

@@ -151,6 +151,7 @@ func (r *replica) write() groupWrite {
 	gw := groupWrite{group: r.g, truncateFrom: rd.TruncateFrom, compactTo: rd.CompactTo}
 	if rd.Record != nil {
 		gw.rec, gw.record = *rd.Record, rd.Record.Append(nil)
+		r.noteRecord(rd.Record)
 	}
 	if rd.Snapshot != nil {
 		gw.snapshot = r.ingest()
@@ -190,6 +191,7 @@ func (r *replica) ingest() *machine {
 		if r.staged[i].slot == s.Slot && r.staged[i].chain == s.Chain {
 			r.n.w.stats.SnapshotsTaken++
 			r.n.w.sometimes("a snapshot was ingested")
+			r.noteSteal()
 			return r.staged[i].machine
 		}
 	}
@@ -266,6 +268,7 @@ func (r *replica) answerReads() {
 			return false
 		}
 		r.n.w.stats.ConfirmReads++
+		r.n.w.sometimes("a read was confirmed")
 		r.n.respond(rw.rpc, outcomeDone, m.read(rw.rpc.command.key))
 		return true
 	})
@@ -375,6 +378,7 @@ func (r *replica) leaseRead(q *rpc, held result) {
 		return
 	}
 	w.stats.LeaseReads++
+	w.sometimes("a read was answered under a lease")
 	w.check.leaseRead(n, r)
 	n.respond(q, outcomeDone, held)
 }
@@ -420,5 +424,34 @@ func (r *replica) advanced() {
 func (r *replica) loseOwnership() {
 	if r.n.w.rndNode.chance(2) {
 		r.abandon()
+	}
+}
+
+// noteRecord looks for what a new record says of rare things.
+func (r *replica) noteRecord(rec *consensus.Record) {
+	im := r.n.disk.view.groups[r.g]
+	if im == nil || im.record == nil || im.rec.Accepted != rec.Accepted {
+		return
+	}
+	for _, p := range im.rec.GlobalPromises {
+		gone := !p.Ballot.IsZero()
+		for _, q := range rec.GlobalPromises {
+			gone = gone && q.Ballot != p.Ballot
+		}
+		if gone && !p.Sticky {
+			r.n.w.sometimes("cancel dropped a global promise")
+		}
+	}
+	if rec.Fort.Owner == im.rec.Fort.Owner && rec.Fort.Epoch > im.rec.Fort.Epoch && im.rec.Fort.Epoch > 0 {
+		r.n.w.sometimes("an acceptor was tied to a new epoch")
+	}
+}
+
+// noteSteal looks whether some other node campaigns now.
+func (r *replica) noteSteal() {
+	for _, o := range r.n.w.nodes {
+		if o != r.n && o.up && o.groups[r.g] != nil && o.groups[r.g].core.Status().State == consensus.Preparing {
+			r.n.w.sometimes("snapshot while stealing")
+		}
 	}
 }

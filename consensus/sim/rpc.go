@@ -79,10 +79,10 @@ func (r *replica) atomicOut() bool { return r.ready.Atomic }
 
 // mayForward reports whether a node that owns by hearsay is worth asking.
 func (n *node) mayForward(owner consensus.NodeID) bool {
-	if owner == 0 || owner == n.id || n.w.node(owner) == nil {
+	if owner == 0 || owner == n.id || n.w.rndOwner.chance(50) {
 		return false
 	}
-	return n.alive(owner)
+	return n.alive(owner) && n.votes(owner)
 }
 
 // respond answers a request: to the client, or to the node that it came by.

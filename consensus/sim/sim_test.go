@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -23,6 +24,7 @@ var (
 	simSet    = flag.String("sim.set", "", "options that are not to be drawn: name=value ...")
 	simTrace  = flag.String("sim.trace", "", "with -sim.seed: write the story of the run to this file, - for standard output")
 	simShrink = flag.Int("sim.shrink", 100, "how many runs may go into making a failure smaller")
+	simJobs   = flag.Int("sim.jobs", 1, "how many seeds run at once")
 	simKeep   = flag.Bool("sim.keep", false, "go on after a failure")
 )
 
@@ -56,7 +58,11 @@ func run(t *testing.T, seed uint64, settings []string) Result {
 		if *simShrink > 0 {
 			small, last = Shrink(seed, settings, r.Err, *simShrink)
 		}
-		t.Errorf("seed %d: %v\nsmaller: %v\n%s", seed, r.Err, last, Command(seed, small))
+		if *simShrink > 0 {
+			t.Errorf("seed %d: %.600v\nsmaller: %.2000v\n%s", seed, r.Err, last, Command(seed, small))
+		} else {
+			t.Errorf("seed %d: %.600v\n%s", seed, r.Err, Command(seed, small))
+		}
 	}
 	return r
 }
@@ -92,13 +98,27 @@ func TestSimulation(t *testing.T) {
 	default:
 		count = seedsDefault
 	}
-	for seed := *simFrom; seed < *simFrom+uint64(count); seed++ {
-		if *simFor != 0 && time.Since(begin) > *simFor || t.Failed() && !*simKeep {
-			break
-		}
-		r := run(t, seed, settings)
-		note(&r)
+	next := *simFrom
+	var mu sync.Mutex
+	var jobs sync.WaitGroup
+	for range *simJobs {
+		jobs.Go(func() {
+			for {
+				mu.Lock()
+				seed := next
+				next++
+				mu.Unlock()
+				if seed >= *simFrom+uint64(count) || *simFor != 0 && time.Since(begin) > *simFor || t.Failed() && !*simKeep {
+					return
+				}
+				r := run(t, seed, settings)
+				mu.Lock()
+				note(&r)
+				mu.Unlock()
+			}
+		})
 	}
+	jobs.Wait()
 	sum.Print(os.Stdout, time.Since(begin).Seconds())
 	printMarks(t, hits, sum.Seeds)
 }

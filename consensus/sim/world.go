@@ -8,7 +8,6 @@ import (
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
-	"strings"
 
 	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/consensus/ownership"
@@ -185,7 +184,7 @@ func (w *World) must(err error) {
 
 // harmless reports whether an error says only that now is not the time.
 func (w *World) harmless(err error) bool {
-	return errors.Is(err, consensus.ErrNotOwner) || errors.Is(err, consensus.ErrBusy) || errors.Is(err, consensus.ErrStopped) || strings.Contains(err.Error(), "not built yet") // INTERIM
+	return errors.Is(err, consensus.ErrNotOwner) || errors.Is(err, consensus.ErrBusy) || errors.Is(err, consensus.ErrStopped)
 }
 
 // tracing reports whether anybody reads the trace.
