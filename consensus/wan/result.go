@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package wan
+
+import "slices"
+
+// Result is what a run saw.
+type Result struct {
+	Options Options
+	// Latency of each region's requests that were sent and answered while it was measured, in microseconds, rising.
+	Latency [][]uint32
+	// Local is how many of them were answered from the region that asked.
+	Local int
+	// Moves is how often an object was released to another node, the time before the measuring included; Pause is the sum of
+	// the times from a release that has arrived to the ballot that was won.
+	Moves int
+	Pause Time
+	// Again is how often a request was sent again because another entry was chosen in its slot.
+	Again int
+	// Snapshots is how often a log was replaced by state.
+	Snapshots int
+	Messages  uint64
+	Events    uint64
+}
+
+// All is the latencies of all regions, rising.
+func (r *Result) All() []uint32 {
+	var all []uint32
+	for _, l := range r.Latency {
+		all = append(all, l...)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Mean of latencies, in milliseconds; 0 of none.
+func Mean(latency []uint32) float64 {
+	sum := 0.0
+	for _, l := range latency {
+		sum += float64(l)
+	}
+	return sum / 1000 / float64(max(1, len(latency)))
+}
+
+// Quantile of latencies that rise, in milliseconds; 0 of none. q is between 0 and 1.
+func Quantile(latency []uint32, q float64) float64 {
+	if len(latency) == 0 {
+		return 0
+	}
+	return float64(latency[min(len(latency)-1, int(q*float64(len(latency))))]) / 1000
+}
