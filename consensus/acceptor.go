@@ -173,7 +173,11 @@ func (c *Core) onFetch(m *Message) error {
 		return nil // our promise said so
 	}
 	if !c.keeps(m.Slot + 1) { // trimmed, perhaps since
-		c.now = append(c.now, c.reply(m, Message{Type: FetchReply, Slot: m.Slot, First: c.keptFrom(), Commit: c.rec.Commit}))
+		if m.Seq != 0 {
+			c.owed = append(c.owed, c.reply(m, Message{}))
+		} else {
+			c.now = append(c.now, c.reply(m, Message{Type: FetchReply, Slot: m.Slot, First: c.keptFrom(), Commit: c.rec.Commit}))
+		}
 		return nil
 	}
 	before, entries, err := c.read(m.Slot+1, m.Last)

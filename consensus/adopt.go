@@ -17,24 +17,25 @@ func (p *proposer) fetch(c *Core) error {
 	if from == b.last {
 		return p.adopt(c)
 	}
-	if from+1 < b.first {
-		if p.askAnother(from) {
-			return p.fetch(c)
-		}
-		c.stepDown()
-		c.behind = true
-		return nil
+	c.behind = from+1 < b.first
+	if c.behind && p.askAnother(from) {
+		return p.fetch(c)
+	}
+	m := Message{Type: Fetch, From: c.self, To: b.id, Ballot: c.ballot, Slot: from, Last: b.last}
+	if c.behind { // nobody keeps the log from there: the state will do
+		m.Seq = 1
 	}
 	p.askedAt = c.clock
-	c.now = append(c.now, Message{Type: Fetch, From: c.self, To: b.id, Ballot: c.ballot, Slot: from, Last: b.last})
+	c.now = append(c.now, m)
 	return nil
 }
 
 func (c *Core) onFetchReply(i int, m *Message) error {
 	p := c.p
-	if c.state != Preparing || i != p.source || m.Slot != p.base+Slot(len(p.fetched)) {
+	if c.state != Preparing || !p.sameLog(i) || m.Slot != p.base+Slot(len(p.fetched)) {
 		return nil
 	}
+	p.source = i // it may have been asked before another was
 	if len(m.Entries) == 0 {
 		p.peer[i].first = max(p.peer[i].first, m.First)
 		return p.fetch(c)
@@ -95,7 +96,7 @@ func (p *proposer) adopt(c *Core) error {
 	}
 	p.fetched = nil
 	c.acceptAt(c.ballot, c.home)
-	c.release = Ballot{}
+	c.release, c.behind = Ballot{}, false
 	c.state, c.recovered = Won, c.rec.Last
 	c.commitTo(p.commit)
 	for _, e := range c.slots(c.rec.Commit+1, c.rec.Last) {
@@ -109,14 +110,34 @@ func (p *proposer) adopt(c *Core) error {
 
 // askAnother turns to the next node that promised the same log and keeps it behind the slot, if there is one.
 func (p *proposer) askAnother(from Slot) bool {
-	now := &p.peer[p.source]
 	for n := 1; n < len(p.peer); n++ {
 		i := (p.source + n) % len(p.peer)
-		o := &p.peer[i]
-		if i != p.me && o.answer == given && o.accepted == now.accepted && o.last == now.last && o.chain == now.chain && o.first <= from+1 {
+		if i != p.me && p.sameLog(i) && p.peer[i].first <= from+1 {
 			p.source = i
 			return true
 		}
 	}
 	return false
+}
+
+// sameLog reports whether the peer promised with the log that is to be adopted.
+func (p *proposer) sameLog(i int) bool {
+	if p.source < 0 {
+		return false
+	}
+	a, b := &p.peer[p.source], &p.peer[i]
+	return b.answer == given && a.accepted == b.accepted && a.last == b.last && a.chain == b.chain
+}
+
+// onFetchedState takes over the state that a peer sent instead of a log that it does not keep. If it was asked for by a ballot
+// that is over, it still brings this node closer to the next.
+func (c *Core) onFetchedState(m *Message) error {
+	if c.state >= Won || c.state == Preparing && m.Ballot != c.ballot {
+		return nil
+	}
+	if !c.takeState(m) || c.p == nil || c.p.source < 0 {
+		return nil
+	}
+	c.p.base, c.p.fetched = c.rec.Commit, nil
+	return c.p.fetch(c)
 }

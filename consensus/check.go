@@ -25,7 +25,7 @@ func (c *Core) checkEnvelope(m *Message) error {
 		return err
 	}
 	proposer := m.To
-	if m.Type.fromProposer() {
+	if c.asks(m) {
 		proposer = m.From
 	}
 	if m.Ballot.Node != proposer {
@@ -47,6 +47,11 @@ func (c *Core) checkEnvelope(m *Message) error {
 	return nil
 }
 
+// asks reports whether the message comes from the proposer of its ballot; else it is for it. A Snapshot can be either.
+func (c *Core) asks(m *Message) bool {
+	return m.Type.fromProposer() && !(m.Type == Snapshot && m.Ballot.Node == c.self)
+}
+
 // checkKnown finds out whether the message speaks of a configuration that this node is still to hear of.
 func (c *Core) checkKnown(m *Message) error {
 	newest := c.newest().Version
@@ -65,7 +70,7 @@ func (c *Core) checkMessage(m *Message) error {
 	if cfg == nil {
 		return fmt.Errorf("ballot %s is of no configuration of this group", m.Ballot)
 	}
-	if m.Type.fromProposer() {
+	if c.asks(m) {
 		if _, ok := cfg.Quorums.Index(m.From); !ok {
 			return fmt.Errorf("node %d is no voter of configuration %d", m.From, cfg.Version)
 		}
@@ -103,6 +108,9 @@ func (c *Core) checkRound(b Ballot) error {
 func (c *Core) checkHomes(m *Message, cfg *Configuration) error {
 	switch m.Type {
 	case Prepare, AcceptSync, Learn, Snapshot, Release:
+		if !c.asks(m) {
+			return nil
+		}
 		if m.Scope > Local {
 			return fmt.Errorf("unknown scope %d", uint8(m.Scope))
 		}

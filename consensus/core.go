@@ -118,7 +118,8 @@ type Status struct {
 	Applied   Slot // through the last Advance
 	LastTime  Timestamp
 	SoleVoter bool
-	// Behind: the last campaign ended because the log to adopt is not kept from where this node's ends.
+	// Behind: nobody keeps the log to adopt from where this node's ends. A snapshot was asked for; whoever has more can be
+	// quicker.
 	Behind bool
 	// Cfg is the newest configuration known. Scope and Home are those of the own ballot, Home relative to Ballot.Cfg.
 	Cfg   uint64
@@ -237,6 +238,7 @@ type Core struct {
 	mustSync                bool
 	ackDue                  bool // the owner is to hear how far the log goes
 	now, after              []Message
+	owed                    []Message // snapshots to proposers, whose slot is not known yet
 
 	// The Ready that is out, if any.
 	ready    bool
@@ -357,7 +359,7 @@ func (c *Core) Step(m Message) error {
 		return refused(ErrUnknownConfiguration, err)
 	}
 	if m.Ballot.Cfg < c.floor() {
-		if m.Type.fromProposer() && m.Type != Cancel && m.Type != Release {
+		if c.asks(&m) && m.Type != Cancel && m.Type != Release && c.checkRound(m.Ballot) == nil {
 			c.nackStale(&m)
 		}
 		return nil
@@ -365,7 +367,7 @@ func (c *Core) Step(m Message) error {
 	if err := c.checkMessage(&m); err != nil {
 		return refused(ErrInvalid, err)
 	}
-	if m.Type.fromProposer() {
+	if c.asks(&m) {
 		return c.stepAcceptor(&m)
 	}
 	return c.stepProposer(&m)

@@ -237,7 +237,7 @@ func TestTrimmedLogNeedsSnapshot(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if st := c.Status(); st.State != Follower || !st.Behind {
+	if st := c.Status(); st.State != Preparing || !st.Behind {
 		t.Errorf("proposer is %+v", st)
 	}
 

@@ -18,7 +18,7 @@ const (
 	Prepare MessageType = iota + 1
 	// Promise, A to P: A promised Ballot. It describes A's log: Accepted, Last, Chain (of Last), Commit, First, Established.
 	Promise
-	// Fetch, P to A, which promised Ballot: send the slots Slot+1..Last of your log.
+	// Fetch, P to A, which promised Ballot: send the slots Slot+1..Last of your log. If Seq is not 0, a Snapshot will do.
 	Fetch
 	// FetchReply, A to P: Entries from Slot+1 on, not always all. Chain is that of Slot. Without entries, A keeps its log from
 	// First only.
@@ -58,7 +58,8 @@ const (
 	Confirm
 	// Confirmed, A to P: at the time of question Seq, Ballot was the highest that A had promised.
 	Confirmed
-	// Snapshot, P to A: the state at Slot, of this Chain and Time, travels beside this message.
+	// Snapshot, P to A, or A to P when it was asked for by a Fetch: the state at Slot, of this Chain and Time, travels beside
+	// this message.
 	Snapshot
 )
 

@@ -406,7 +406,11 @@ func (p *proposer) giveUpLocal(c *Core) error {
 
 // tickPhase1 asks again.
 func (p *proposer) tickPhase1(c *Core) {
-	if c.clock < p.askedAt+c.tuning.RetryAfter {
+	wait := c.tuning.RetryAfter
+	if c.behind {
+		wait = c.tuning.SnapshotRetryAfter
+	}
+	if c.clock < p.askedAt+wait {
 		return
 	}
 	switch {

@@ -129,6 +129,9 @@ func (c *Core) propose(now Timestamp, e Entry) (Slot, Timestamp, error) {
 }
 
 func (c *Core) stepProposer(m *Message) error {
+	if m.Type == Snapshot {
+		return c.onFetchedState(m)
+	}
 	if m.Ballot != c.ballot && !(m.Type == Accepted && failpoint.Enabled(failpoint.ConsensusCountOldAcks)) {
 		return nil // of a ballot that is given up
 	}

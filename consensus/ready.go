@@ -9,7 +9,7 @@ func (c *Core) HasReady() bool {
 	if c.ready || c.err != nil {
 		return false
 	}
-	if c.dirty || len(c.reads)+len(c.readsLost)+len(c.now)+len(c.after) > 0 {
+	if c.dirty || len(c.reads)+len(c.readsLost)+len(c.now)+len(c.after)+len(c.owed) > 0 {
 		return true
 	}
 	return !c.sole && (c.ackDue || c.rec.Applied < c.rec.Commit || c.p != nil && c.p.wantsSend(c))
@@ -21,6 +21,10 @@ func (c *Core) Ready() Ready {
 	if c.ready || c.err != nil {
 		return Ready{}
 	}
+	for _, m := range c.owed {
+		c.now = append(c.now, c.offer(m))
+	}
+	c.owed = nil
 	if c.sole {
 		return c.readySole()
 	}

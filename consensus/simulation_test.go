@@ -664,7 +664,7 @@ func (k *checker) vote(n *testNode, b Ballot, e Entry) error {
 // sent checks that a message claims nothing that its sender's disk does not hold.
 func (k *checker) sent(n *testNode, m *Message) error {
 	rec := n.record()
-	if m.Type.fromProposer() && m.Type != PrePrepare && m.Type != Cancel && m.Type != Release {
+	if m.Type.fromProposer() && m.Type != PrePrepare && m.Type != Cancel && m.Type != Release && m.Ballot.Node == n.id {
 		if rec.Promised.Less(m.Ballot) {
 			return fmt.Errorf("node %d sent %v with only %s promised on disk", n.id, m, rec.Promised)
 		}

@@ -33,14 +33,18 @@ func (c *Core) trimTo() Slot {
 
 // sendSnapshot offers the state as it is applied now to a peer that lacks more than the log holds.
 func (pr *peer) sendSnapshot(c *Core) {
-	m := Message{
-		Type: Snapshot, Slot: c.rec.Applied, Chain: c.rec.AppliedChain, Time: c.rec.AppliedTime, Scope: c.scope, Home: c.home,
-	}
+	pr.put(c, c.offer(Message{Scope: c.scope, Home: c.home}))
+	pr.waiting, pr.since = true, c.clock
+}
+
+// offer makes m a Snapshot of the state as it is applied now. Requires: no Ready is out.
+func (c *Core) offer(m Message) Message {
+	m.Type, m.Slot, m.Chain, m.Time = Snapshot, c.rec.Applied, c.rec.AppliedChain, c.rec.AppliedTime
+	m.Commit, m.Established = c.rec.Commit, c.rec.Established
 	if c.rec.StopSlot <= m.Slot {
 		m.StopSlot, m.StopNext = c.rec.StopSlot, c.rec.StopNext
 	}
-	pr.put(c, m)
-	pr.waiting, pr.since = true, c.clock
+	return m
 }
 
 // onSnapshot takes over the state that came with m, which is staged whole: chosen, like what Learn brings, and no vote. What the
@@ -48,7 +52,15 @@ func (pr *peer) sendSnapshot(c *Core) {
 func (c *Core) onSnapshot(m *Message) error {
 	c.promise(m.Ballot)
 	c.outlive(m.Ballot)
-	if m.Slot > c.rec.Commit {
+	c.takeState(m)
+	c.after = append(c.after, c.reply(m, Message{Type: Learned, Slot: c.rec.Commit}))
+	return nil
+}
+
+// takeState takes over the state of m unless this node is further, and says whether it did.
+func (c *Core) takeState(m *Message) bool {
+	news := m.Slot > c.rec.Commit
+	if news {
 		have, known := c.chainAt(m.Slot)
 		keep := known && have == m.Chain
 		if c.unstable > c.rec.First && (c.truncateFrom == 0 || c.rec.First < c.truncateFrom) {
@@ -61,8 +73,7 @@ func (c *Core) onSnapshot(m *Message) error {
 		}
 	}
 	c.establish(m.Established)
-	c.after = append(c.after, c.reply(m, Message{Type: Learned, Slot: c.rec.Commit}))
-	return nil
+	return news
 }
 
 // restart begins the log behind the slot of m, with what it has there if keep is set.

@@ -17,7 +17,7 @@ func (c *Core) Clone(log Log, fabric Fabric) *Core {
 	d.log, d.fabric = log, fabric
 	d.tail, d.released = slices.Clone(c.tail), 0
 	d.withdrawals, d.reads, d.readsLost = slices.Clone(c.withdrawals), slices.Clone(c.reads), slices.Clone(c.readsLost)
-	d.now, d.after = slices.Clone(c.now), slices.Clone(c.after)
+	d.now, d.after, d.owed = slices.Clone(c.now), slices.Clone(c.after), slices.Clone(c.owed)
 	if c.p != nil {
 		p := *c.p
 		p.peer, p.fetched, p.waiting = slices.Clone(p.peer), slices.Clone(p.fetched), slices.Clone(p.waiting)
@@ -62,6 +62,7 @@ func (c *Core) AppendState(dst []byte) []byte {
 	w.n(c.readsLost...)
 	w.messages(c.now)
 	w.messages(c.after)
+	w.messages(c.owed)
 	w.n(uint64(c.state), uint64(c.scope), uint64(c.recovered), c.roundSeen, c.roundSlack, uint64(c.uncommittedBytes), c.staleCfg, uint64(c.leasedBy.Owner))
 	w.ballots(c.ballot, c.release)
 	w.n(homeWords(c.home)...)
