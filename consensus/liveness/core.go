@@ -196,8 +196,10 @@ func (c *Core) Tick(mono, wall Timestamp) {
 		}
 		c.roundDue = true
 	}
+	gained := c.gained(mono, wall)
 	if mono < c.mono {
-		if c.mono-mono > c.o.ClockJumpMax && !c.backwards {
+		// A little may be readings that come in another order than they were taken.
+		if limit := c.o.ClockJumpMax; !c.backwards && (c.mono-mono > limit || gained < -int64(limit)) {
 			c.backwards = true
 			c.jumped()
 		}
@@ -211,15 +213,19 @@ func (c *Core) Tick(mono, wall Timestamp) {
 		c.dropHeld()
 		c.quarantine(c.o.Support)
 	}
-	c.compareClocks(wall)
+	c.compareClocks(gained, wall)
 	if mono >= c.nextRound {
 		c.roundDue = true
 	}
 }
 
+// gained is how far the boot clock went on more than the wall clock since the two were last taken to agree.
+func (c *Core) gained(mono, wall Timestamp) int64 {
+	return (int64(mono) - int64(c.anchorMono)) - (int64(wall) - int64(c.anchorWall))
+}
+
 // compareClocks is rule A7.
-func (c *Core) compareClocks(wall Timestamp) {
-	gained := int64(c.mono-c.anchorMono) - (int64(wall) - int64(c.anchorWall)) // of the boot clock on the wall clock
+func (c *Core) compareClocks(gained int64, wall Timestamp) {
 	limit := int64(c.o.ClockJumpMax)
 	if gained >= -limit && gained <= limit {
 		if c.mono-c.anchorMono > c.o.Support {
