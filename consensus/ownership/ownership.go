@@ -22,7 +22,7 @@
 // An owner whose own region sent nothing for Options.Abandoned, while some region sent Options.AbandonedRequests since, moves at
 // once: dwell and budget hold, J need only be lower, and what the own region asked before does not count. An owner outside of
 // the pinned or allowed regions moves as soon as the budget allows. An owner that has not
-// committed for Options.StallAfter releases, to whoever could: see Policy.Stalled.
+// reached a Q2 for Options.StallAfter releases, to whoever could: see Policy.Stalled.
 //
 // Moves go by consent, and with a [Handover]: the new owner knows from it how restless the group is, and the last moves with
 // their reasons. A node that steals starts without one.
@@ -109,7 +109,7 @@ type Options struct {
 	// and 100. Small: a shift of many groups takes long. Large: the moves themselves are load.
 	MovesPerMinute int
 	MovesBurst     int
-	// StallAfter is how long an owner may have an entry that does not commit. 100 ms to 1 h, default 5 s.
+	// StallAfter is how long an owner may have an entry that does not commit, or a read that is not confirmed. 100 ms to 1 h, default 5 s.
 	StallAfter Timestamp
 	// HomeSpare is how many regions a default home has beyond owner's region and the Fz nearest. 0 to RegionsMax, default 0.
 	// With one spare, writes outlive the loss of a region of the home without a new home.

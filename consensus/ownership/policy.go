@@ -384,9 +384,10 @@ func (p *Policy) spend(now Timestamp) bool {
 	return true
 }
 
-// Stalled says whether the owner should release because it cannot commit: `since` is when its oldest uncommitted entry was
-// proposed. The target is the region of the lowest J whose home could commit, else another node of the own region, else any
-// that is alive. Neither dwell nor budget hold it back, but each owner tries for Options.StallAfter.
+// Stalled says whether the owner should release because it cannot reach a Q2: `since` is when the oldest of what waits for one
+// began, which is an entry that does not commit or a read whose confirmation does not come. The target is the region of the
+// lowest J whose home could commit, else another node of the own region, else any that is alive. Neither dwell nor budget hold
+// it back, but each owner tries for Options.StallAfter.
 func (p *Policy) Stalled(now Timestamp, g *Group, b *Bounds, since Timestamp) (Move, bool) {
 	if start := max(since, g.acquired); now < start || now-start < p.options.StallAfter {
 		return Move{}, false
