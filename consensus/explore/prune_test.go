@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package explore
+
+import (
+	"encoding/binary"
+	"testing"
+)
+
+// TestPruningLosesNothing explores small setups with and without what takes useless messages off the network. The states of
+// the nodes, and what was chosen, must be the same sets.
+func TestPruningLosesNothing(t *testing.T) {
+	for _, s := range []Setup{
+		{Name: "streams", Nodes: 3, Bounds: Bounds{Campaigns: 2, Slots: 1, Proposers: nodes(1, 2)}},
+		{Name: "crash", Nodes: 3, Bounds: Bounds{Campaigns: 2, Slots: 1, Crashes: 1, Proposers: nodes(1)}},
+		{Name: "any order", Nodes: 3, Bounds: Bounds{Campaigns: 1, Slots: 2, Network: Reorder, Proposers: nodes(1)}},
+		{Name: "repeat", Nodes: 3, Bounds: Bounds{Campaigns: 1, Slots: 1, Crashes: 1, Network: Repeat, Proposers: nodes(1)}},
+	} {
+		s.Configurations = only(grid(1, 0, 3))
+		pruned, a := nodeStates(t, s)
+		s.Bounds.Unpruned = true
+		all, b := nodeStates(t, s)
+		missing := 0
+		for h := range all {
+			if !pruned[h] {
+				missing++
+			}
+		}
+		t.Logf("%s: %d states pruned, %d not; %d and %d of the nodes", s.Name, a, b, len(pruned), len(all))
+		if missing > 0 || len(pruned) != len(all) {
+			t.Errorf("%s: %d states of the nodes are not reached when messages are pruned", s.Name, missing)
+		}
+	}
+}
+
+// nodeStates are the hashes of all states without the network.
+func nodeStates(t *testing.T, s Setup) (set map[hash128]bool, states int) {
+	t.Helper()
+	set = map[hash128]bool{}
+	var hashes []hash128
+	stats, v := explore(&s, func(x *explorer, w *world) {
+		for id := len(hashes); id < len(x.locals); id++ {
+			hashes = append(hashes, hashOf(x.locals[id].appendTo(nil, x, 0)))
+		}
+		var bytes []byte
+		for n := range s.Nodes {
+			h := hashes[w.node[n]]
+			bytes = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(bytes, h.hi), h.lo)
+		}
+		set[hashOf(x.histories[w.hist].appendTo(bytes))] = true
+	})
+	if v != nil {
+		t.Fatal(v)
+	}
+	return set, stats.States
+}
