@@ -47,13 +47,9 @@ func (k *checker) sent(n *node, g int, m *consensus.Message) {
 			bad("has no such vote on disk")
 		}
 		ac.said = maxBallot(ac.said, m.Ballot)
-		if m.FortEpoch != 0 && (rec.Fort.Owner != m.Ballot.Node || rec.Fort.Epoch != m.FortEpoch) && rec.Promised == m.Ballot {
-			bad("is not tied to that epoch on disk")
-		}
+		k.tied(n, g, m, &rec)
 	case consensus.Fortified:
-		if m.FortEpoch != 0 && (rec.Fort.Owner != m.Ballot.Node || rec.Fort.Epoch != m.FortEpoch) && rec.Promised == m.Ballot {
-			bad("is not tied to that epoch on disk")
-		}
+		k.tied(n, g, m, &rec)
 	case consensus.Confirmed:
 		if behind {
 			bad("has promised only " + rec.Promised.String())
@@ -64,6 +60,13 @@ func (k *checker) sent(n *node, g int, m *consensus.Message) {
 		}
 	case consensus.Snapshot:
 		k.isChosen(n, g, m.Slot, m.Chain)
+	}
+}
+
+// tied checks that an acceptor that says so is tied to an epoch of its owner, or to a later one, or has promised another since.
+func (k *checker) tied(n *node, g int, m *consensus.Message, rec *consensus.Record) {
+	if m.FortEpoch != 0 && (rec.Fort.Owner != m.Ballot.Node || rec.Fort.Epoch < m.FortEpoch) && rec.Promised == m.Ballot {
+		k.fail("I4: node %d group %d sends %v, and is not tied to that epoch on disk", n.id, g, *m)
 	}
 }
 

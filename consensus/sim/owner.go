@@ -205,8 +205,11 @@ func (n *node) drive() {
 	for i := 0; i < len(n.active); i++ {
 		r := n.active[i]
 		st := r.core.Status()
-		if st.State >= consensus.Won && w.now-r.committedAt > 5*Second && (st.Last > st.Commit || st.State != consensus.Serving) {
+		if st.State >= consensus.Won && w.now-r.committedAt > 5*Second && (st.Last > st.Commit || st.State != consensus.Serving || r.readsStall()) {
 			if n.unstick(r, &st) {
+				if !n.up {
+					return
+				}
 				i--
 				continue
 			}
@@ -240,6 +243,10 @@ func (n *node) unstick(r *replica, st *consensus.Status) bool {
 		return false
 	}
 	n.drop(r)
+	if !n.votes(n.id) { // others are kept from the group by the life of a node that cannot own it any more
+		n.stop()
+		return true
+	}
 	fresh := n.open(r.g)
 	if fresh.core != nil {
 		n.tell(fresh, fresh.core.SetHome(nil))
@@ -248,8 +255,13 @@ func (n *node) unstick(r *replica, st *consensus.Status) bool {
 	return true
 }
 
+// readsStall reports whether a read has waited for long to be confirmed.
+func (r *replica) readsStall() bool {
+	return len(r.reads) > 0 && r.n.w.now-r.reads[0].at > 5*Second
+}
+
 func (n *node) idle(r *replica, st *consensus.Status) bool {
-	return !r.dirty && st.State == consensus.Follower && len(r.waits)+len(r.reads) == 0 && !r.core.NeedsTick() && !r.core.HasReady() && !n.inFlight(r)
+	return !r.dirty && st.State == consensus.Follower && n.w.now >= r.campaignAfter+5*Second && len(r.waits)+len(r.reads) == 0 && !r.core.NeedsTick() && !r.core.HasReady() && !n.inFlight(r)
 }
 
 func (n *node) inFlight(r *replica) bool {

@@ -182,7 +182,7 @@ func (n *node) list(o *reconfig.Order, from consensus.NodeID) {
 func (n *node) migrate() {
 	n.migrations = slices.DeleteFunc(n.migrations, func(m migration) bool {
 		r := n.open(groupOf(m.order.Group))
-		if est := n.durableRecord(r.g).Established; est >= m.order.Version || n.w.now > m.until {
+		if est := r.core.Status().Established; est >= m.order.Version || n.w.now > m.until {
 			if est >= m.order.Version {
 				n.w.stats.Migrations++
 			}
@@ -229,6 +229,12 @@ func (n *node) bring(r *replica, version uint64, owned bool) bool {
 		r.touched()
 		n.plan()
 	case reconfig.ByCampaign:
+		if !n.votes(n.id) {
+			if st.State >= consensus.Won {
+				n.release(r, n.someVoter())
+			}
+			return true
+		}
 		if st.State >= consensus.Won { // its own ballot is in the way: a new core takes a new one
 			n.dropAnswering(r)
 			r = n.open(r.g)
@@ -241,6 +247,18 @@ func (n *node) bring(r *replica, version uint64, owned bool) bool {
 		return st.Established < version
 	}
 	return true
+}
+
+// someVoter is a voter of the newest configuration that this node takes for alive, if there is one.
+func (n *node) someVoter() consensus.NodeID {
+	voters := n.registry.Newest().Voters
+	at := n.w.rndReconfig.IntN(len(voters))
+	for i := range voters {
+		if v := voters[(at+i)%len(voters)].Node; n.alive(v) {
+			return v
+		}
+	}
+	return voters[at].Node
 }
 
 // reconfigure proposes some change of the configuration.

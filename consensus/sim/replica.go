@@ -45,6 +45,7 @@ type wait struct {
 
 // readWait is a read that waits for a read index, or for the state to reach it.
 type readWait struct {
+	at    Time
 	id    uint64
 	slot  consensus.Slot
 	known bool
@@ -394,7 +395,7 @@ func (r *replica) readIndex(q *rpc) {
 		n.respond(q, outcomeRetry, result{})
 		return
 	}
-	r.reads = append(r.reads, readWait{id: n.reads, rpc: q})
+	r.reads = append(r.reads, readWait{at: n.w.now, id: n.reads, rpc: q})
 	r.touched()
 	n.plan()
 }
