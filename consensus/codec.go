@@ -175,7 +175,8 @@ type fields struct {
 	at   int    // what was read of src: moving it costs less than cutting src, which the garbage collector watches
 	what string // for the error
 	kind error  // ErrCorrupt or ErrInvalid, which every error is
-	// lenient skips fields with unknown numbers, which a newer node may send. Without it they are refused.
+	// lenient skips fields with unknown numbers, which a newer node may send. Without it they are refused: on disk, and in what
+	// goes from a message to the disk, which is every message within.
 	lenient bool
 	again   bool // the field may come again
 	number  int  // of the field that next found
@@ -325,7 +326,7 @@ func (f *fields) bytes(limit uint64) []byte {
 
 // within is a reader of the message of at most limit bytes that is this field. Requires: absorb follows.
 func (f *fields) within(limit uint64) fields {
-	return fields{src: f.bytes(limit), what: f.what, kind: f.kind, lenient: f.lenient, err: f.err}
+	return fields{src: f.bytes(limit), what: f.what, kind: f.kind, err: f.err}
 }
 
 // absorb takes over what went wrong within.
@@ -335,8 +336,8 @@ func (f *fields) absorb(in *fields) {
 	}
 }
 
-// messageWithinMax bounds a small message in a field: a ballot and its kind, and what newer nodes may add to them.
-const messageWithinMax = 1 << 10
+// messageWithinMax bounds a small message in a field: a ballot, a promise, a tie.
+const messageWithinMax = 64
 
 func (f *fields) ballot() Ballot {
 	in := f.within(messageWithinMax)

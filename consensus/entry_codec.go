@@ -7,11 +7,12 @@ import "fmt"
 // entryVersion is the version byte of an entry on disk. Version 1 reached no disk: it was a sole voter's, which writes none.
 const entryVersion = 2
 
-// entryLenMax bounds the fields of an entry: the payload, and room for the others and for what newer nodes send.
-const entryLenMax = PayloadLenMax + 1<<10
-
-// entryOverheadMax bounds what an entry takes besides its payload, on disk.
-const entryOverheadMax = 128
+const (
+	// entryOverheadMax bounds what an entry takes besides its payload, on disk.
+	entryOverheadMax = 128
+	// entryLenMax bounds an entry.
+	entryLenMax = PayloadLenMax + entryOverheadMax
+)
 
 // Fields of consensuspb.Entry.
 const (

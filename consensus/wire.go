@@ -108,8 +108,9 @@ func implied(e *Entry, slot Slot, ballot Ballot) Entry {
 	return left
 }
 
-// DecodeMessage reads what AppendTo wrote, and nothing after it. Payloads alias src. Fields that this program does not know are
-// skipped; all else that AppendTo could not have written is refused, with an error that is ErrInvalid, before anything is
+// DecodeMessage reads what AppendTo wrote, and nothing after it. Payloads alias src. Fields of the message that this program does
+// not know are skipped, those of its entries and ballots are refused: they would be lost on the way to the disk. All else that
+// AppendTo could not have written is refused too, with an error that is ErrInvalid, before anything is
 // allocated for it. From and To may be absent: whoever knows them sets them then, and holds them against the connection if
 // not. What the message says is not looked at: Step does that.
 func DecodeMessage(src []byte) (Message, error) {
@@ -212,7 +213,7 @@ func (m *Message) decodeField(f *fields) {
 // decodeEntries reads the n entries, the first of which src begins with, and fills in what they left out.
 func (m *Message) decodeEntries(f *fields, src []byte, n int) {
 	m.Entries = make([]Entry, n)
-	run := fields{src: src, what: f.what, kind: f.kind, lenient: f.lenient, number: fieldEntries, wire: wireBytes}
+	run := fields{src: src, what: f.what, kind: f.kind, number: fieldEntries, wire: wireBytes}
 	for i := range m.Entries {
 		e := &m.Entries[i]
 		in := run.within(entryLenMax)

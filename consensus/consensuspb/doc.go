@@ -15,9 +15,11 @@
 //     allocates anything for it. A limit may rise, and then nodes use the new one only when all of them know it.
 //   - Absent means zero, none, or what the comment says. Presence is never told from zero.
 //
-// On the wire: the canonical form as well, but a decoder skips fields that it does not know, since a newer node may send them while an older one is still
-// there. So a new field must be safe to overlook. What is not safe to overlook becomes a new type of message, which an older
-// node refuses whole, as if it had been lost. There is no version byte: nodes agree on what they speak when they connect.
+// On the wire: the canonical form as well, but a decoder skips fields of Frame, Message, Heartbeat and HeartbeatAck that it does
+// not know, since a newer node may send them while an older one is still there. So a new field must be safe to overlook. What
+// is not becomes a new type of message, which an older node refuses whole, as if it had been lost. Within, in a Ballot or an
+// Entry, unknown fields are refused: these go to disk, and would be acknowledged without what was skipped. There is no version
+// byte: nodes agree on what they speak when they connect.
 //
 // On disk: version byte 2, then the message in its canonical form, then CRC-32C (little endian) of both. A decoder refuses
 // fields that it does not know. A field of an acceptor record can be a promise, and a node that skipped it would break the
