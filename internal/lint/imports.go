@@ -73,7 +73,10 @@ var layers = []layer{
 	},
 	{dir: "consensus/session", why: "exactly once: the replicated table of sessions", internal: []string{"consensus"}},
 	{dir: "consensus/ownership", why: "where a group's owner should stand: a pure policy", internal: []string{"consensus", "consensus/quorum"}},
-	{dir: "consensus/reconfig", why: "the steps from one configuration to the next: a pure driver", internal: []string{"consensus", "consensus/quorum"}},
+	{
+		dir: "consensus/reconfig", why: "the steps from one configuration to the next: a pure driver",
+		internal: []string{"consensus", "consensus/quorum", "consensus/consensuspb"},
+	},
 	{
 		dir: "consensus/sim", why: "virtual network, disk and clock around the core",
 		internal: []string{"consensus/..."}, third: testOnly,
