@@ -58,8 +58,8 @@ func (o Op) String() string {
 	return s + fmt.Sprintf(" -> %s @%d", outcomeNames[o.Outcome], o.Version)
 }
 
-// resolve settles what is unknown with the chosen log: a write that took effect becomes Done, or Refused, with its version,
-// and returned at the latest when its slot was first seen; one that did not is dropped, and so is a read without an answer.
+// resolve settles what is unknown with the chosen log: a write that took effect becomes Done, with its version,
+// and returned at the latest when its slot was first seen; one that did not is dropped, and so is what changed nothing and told nobody.
 // effects says what became of the request (session, seq) of a group. settled is how many were unknown.
 func resolve(ops []Op, effects func(group int, session, seq uint64) (result, bool), end Time) (out []Op, settled int) {
 	out = make([]Op, 0, len(ops))
@@ -74,13 +74,10 @@ func resolve(ops []Op, effects func(group int, session, seq uint64) (result, boo
 				continue
 			}
 			r, ok := effects(o.Group, o.session, o.seq)
-			if !ok {
+			if !ok || r.status == statusRefused {
 				continue
 			}
 			o.Outcome, o.Version, o.Return = Done, r.version, end
-			if r.status == statusRefused {
-				o.Outcome = Refused
-			}
 			late = append(late, len(out))
 		}
 		out = append(out, o)
