@@ -11,16 +11,7 @@ import (
 	"github.com/atlas-edge/atlas/consensus/quorum"
 )
 
-// Layout of an entry:
-//
-//	1    version, 1
-//	1    kind
-//	     AddNode: v node, region
-//	     SetConfig: configuration
-//	     Retire: v version, nodes
-//	4    CRC-32C of all that, little endian
-//
-// Layout of a registry:
+// An entry is a consensuspb.SystemEntry on disk: see there. Layout of a registry:
 //
 //	1    version, 1
 //	v    number of nodes, then for each, by number: v the number less the one before, region, 1 removed
@@ -31,9 +22,8 @@ import (
 //	nodes           v number, then for each, rising: v the node less the one before
 //	region          v length, the name
 //
-// v is an unsigned varint in its shortest form, so that each has one layout only.
+// v is an unsigned varint in its shortest form, so that a registry has one layout only.
 const (
-	entryVersion    = 1
 	registryVersion = 1
 	checksumLen     = 4
 )
@@ -41,42 +31,6 @@ const (
 // castagnoli is the polynomial that processors compute.
 // shared: only read.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// AppendTo appends the entry as the payload of the system log has it. Nodes are sorted, and kept once.
-func (e *Entry) AppendTo(dst []byte) []byte {
-	w := writer{entryVersion, byte(e.Kind)}
-	switch e.Kind {
-	case AddNode:
-		w.uvarint(uint64(e.Node))
-		w.region(e.Region)
-	case SetConfig:
-		w.config(&e.Config)
-	case Retire:
-		w.uvarint(e.Version)
-		w.nodes(e.Sealed)
-	}
-	return append(dst, w.checksum()...)
-}
-
-// DecodeEntry reads what AppendTo wrote, and nothing after it. It keeps no reference to src. Every error is ErrCorrupt.
-func DecodeEntry(src []byte) (*Entry, error) {
-	r := newReader(src, entryVersion)
-	e := &Entry{Kind: EntryKind(r.byte())}
-	switch e.Kind {
-	case AddNode:
-		e.Node, e.Region = NodeID(r.uvarint()), r.region()
-	case SetConfig:
-		e.Config = r.config()
-	case Retire:
-		e.Version, e.Sealed = r.uvarint(), r.nodes(quorum.VotersMax)
-	default:
-		r.fail("entry of kind %d", e.Kind)
-	}
-	if err := r.close(); err != nil {
-		return nil, err
-	}
-	return e, nil
-}
 
 // AppendTo appends the registry as it lies in a snapshot of the system group: equal registries have equal bytes.
 func (r *Registry) AppendTo(dst []byte) []byte {

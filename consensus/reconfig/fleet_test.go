@@ -88,8 +88,11 @@ func (f *fleet) up() []NodeID {
 
 // propose appends to the system log what the registry takes. R4 is judged here, by what the fleet knows.
 func (f *fleet) propose(e *Entry) error {
-	e, err := DecodeEntry(e.AppendTo(nil))
+	raw, err := e.AppendTo(nil)
 	if err != nil {
+		return err
+	}
+	if e, err = DecodeEntry(raw); err != nil {
 		return err
 	}
 	if err := f.truth.Apply(e); err != nil {

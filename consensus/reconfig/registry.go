@@ -11,32 +11,6 @@ import (
 	"github.com/atlas-edge/atlas/consensus/quorum"
 )
 
-// EntryKind says what an entry does.
-type EntryKind uint8
-
-// The entries of the system log that concern configurations.
-const (
-	// AddNode makes a node known, with its region. It may then be a member of a configuration.
-	AddNode EntryKind = iota + 1
-	// SetConfig makes a configuration live beside the present one.
-	SetConfig
-	// Retire ends the older of two live versions.
-	Retire
-)
-
-// Entry is one entry of the system log, in its meaning for configurations.
-type Entry struct {
-	Kind EntryKind
-	// Node and Region of AddNode.
-	Node   NodeID
-	Region Region
-	// Config of SetConfig. Its Version is one above the newest.
-	Config Config
-	// Version and Sealed of Retire: the version that ends, and the nodes that have sealed it and listed all of theirs.
-	Version uint64
-	Sealed  []NodeID
-}
-
 // Config is a configuration as it is written down.
 type Config struct {
 	Version  uint64
