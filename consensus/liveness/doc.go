@@ -50,6 +50,7 @@
 //     asked, also through a group's core. The time of a lease is looked at after the state that is read under it was fixed.
 //  3. Write Ready.Epoch and Ready.MinEpochs in one atomic batch, durable before Advance if MustSync. Send Ready.MsgsNow at any time from
 //     Ready to Advance; they may be lost, repeated, delayed and reordered, but not changed, nor come from another node than From says.
+//     If the batch is refused and nothing of it is written, stop the node, or write what the Ready says with the next batch: it stays out.
 //  4. Call Withdraw in the same step in which a group's core promises because support has run out: no heartbeat may be
 //     stepped in between. The MinEpochs that result are written in the batch of that promise, or an earlier one.
 //  5. Call Advance once for each Ready, before asking for the next. Any other method may be called in between.

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/atlas-edge/atlas/internal/invariants"
 )
 
 var (
@@ -581,6 +583,9 @@ func simulate(seed uint64, noBump bool, trace *strings.Builder) (marks, error) {
 // crashes, stalled disks and pauses, and judges in true time that nobody counts on support that is not given, and that there are never two leases.
 func TestSimulation(t *testing.T) {
 	first, n := uint64(1), uint64(100)
+	if invariants.Enabled {
+		n = 10 // the race detector makes it slow, and finds nothing where there is one goroutine
+	}
 	if *seedsFlag > 0 {
 		n = *seedsFlag
 	} else if os.Getenv("ATLAS_LONG") != "" {
