@@ -12,14 +12,6 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Limits of what lies on disk, in bytes. Those of records with codecs of their own are in package consensus.
-const (
-	// NodeRecordLenMax bounds a NodeRecord: 65,536 nodes whose support was withdrawn.
-	NodeRecordLenMax = 2 << 20
-	// SystemEntryLenMax bounds a SystemEntry: a configuration of 256 voters with the longest names, and 1,024 learners.
-	SystemEntryLenMax = 64 << 10
-)
-
 const (
 	diskVersion = 2
 	checksumLen = 4

@@ -432,7 +432,7 @@ func (x *Message) GetStopNext() uint64 {
 // GroupMessages are the messages of one group in a frame, in the order in which they were sent.
 type GroupMessages struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`       // at most 128 bytes
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`       // at most GroupNameLenMax (128) bytes
 	Messages      []*Message             `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"` // from and to are absent
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -483,7 +483,7 @@ func (x *GroupMessages) GetMessages() []*Message {
 }
 
 // Frame is what a node has for a peer at one time: the messages of several groups and the node's own. At most FrameLenMax
-// (1 GiB + 1 MiB) bytes and 65,536 groups; a sender cuts frames near 1 MiB, and only one message may pass that.
+// (1 GiB + 1 MiB) bytes and FrameGroupsMax (65,536) groups; a sender cuts frames near 1 MiB, and only one message may pass that.
 type Frame struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"` // must be the node that the connection was authenticated as
