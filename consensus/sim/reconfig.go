@@ -123,6 +123,9 @@ func (n *node) receiveOrder(from consensus.NodeID, p *orderPacket) {
 
 func (n *node) answerOrder(to consensus.NodeID, a *reconfig.Answer) {
 	a.From = n.id
+	if n.w.tracing() {
+		n.w.trace(n.id, "answers %+v", *a)
+	}
 	if to == n.id {
 		n.receiveOrder(to, &orderPacket{answer: a})
 		return
@@ -240,7 +243,7 @@ func (n *node) bring(r *replica, version uint64, owned bool) bool {
 			r = n.open(r.g)
 			st = r.core.Status()
 		}
-		if st.State == consensus.Follower && w.now >= r.campaignAfter {
+		if w.now >= r.campaignAfter {
 			n.campaign(r)
 		}
 	case reconfig.Nothing:
