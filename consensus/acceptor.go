@@ -285,7 +285,7 @@ func (c *Core) onLearn(m *Message) error {
 		return err
 	}
 	c.establish(m.Established)
-	c.after = append(c.after, c.reply(m, Message{Type: Learned, Slot: c.rec.Commit}))
+	c.after = append(c.after, c.reply(m, Message{Type: Learned, Slot: c.rec.Commit, Established: c.rec.Established}))
 	return nil
 }
 
@@ -328,7 +328,10 @@ func (c *Core) sendAccepted() {
 	if c.rec.Accepted != c.rec.Promised || c.rec.Accepted.Node == c.self || c.rec.Accepted.Cfg < c.floor() {
 		return
 	}
-	m := Message{Type: Accepted, From: c.self, To: c.rec.Accepted.Node, Ballot: c.rec.Accepted, Slot: c.rec.Last, Commit: c.rec.Commit, FortEpoch: c.fortEpoch()}
+	m := Message{
+		Type: Accepted, From: c.self, To: c.rec.Accepted.Node, Ballot: c.rec.Accepted, Slot: c.rec.Last, Commit: c.rec.Commit,
+		Established: c.rec.Established, FortEpoch: c.fortEpoch(),
+	}
 	if failpoint.Enabled(failpoint.ConsensusAckBeforeSync) {
 		c.now = append(c.now, m)
 		return

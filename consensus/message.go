@@ -29,12 +29,13 @@ const (
 	// Accept, P to A, which has accepted at Ballot: append Entries from Slot+1 on; Chain is that of Slot. Without entries it
 	// only brings Commit.
 	Accept
-	// Accepted, A to P: the log up to Slot is accepted at Ballot and durable, and known to be chosen up to Commit.
+	// Accepted, A to P: the log up to Slot is accepted at Ballot and durable, and known to be chosen up to Commit and in
+	// configuration Established. FortEpoch is P's life that A is tied to.
 	Accepted
 	// Learn, P to A: the Entries from Slot+1 on, all up to Commit, are chosen; Chain is that of Slot. It is state, for a node
 	// that lags, stands outside of the home or has no vote, and no vote. Without entries it asks how far A has learned.
 	Learn
-	// Learned, A to P: the log up to Slot, chosen, is durable.
+	// Learned, A to P: the log up to Slot, chosen, is durable, and Established known.
 	Learned
 	// Nack, A to P: a message at Ballot was refused. Promised is what A has promised: if it is above Ballot, that is why. Else
 	// Slot is the slot that A expects next: after its log if Accepted, where A last accepted, is Ballot; after its Commit if

@@ -72,9 +72,11 @@ type peer struct {
 	sentAt      Timestamp // anything
 	commitSent  Slot
 	commitKnown Slot // by the peer
-	flush       bool // streaming: the commit is to be sent; teaching: what is chosen is
-	unsent      int  // teaching: payload that is chosen and not yet sent
-	unsentAt    Timestamp
+	// The configuration that it was told to be established, and that it knows to be.
+	sentEstablished, knownEstablished uint64
+	flush                             bool // streaming: the commit is to be sent; teaching: what is chosen is
+	unsent                            int  // teaching: payload that is chosen and not yet sent
+	unsentAt                          Timestamp
 
 	fort      uint64 // the own life that it is tied to, at the own ballot
 	confirmed uint64 // the highest question that it confirmed
@@ -125,8 +127,9 @@ func (pr *peer) committed(c *Core, before Slot, size int) {
 	}
 }
 
-func (pr *peer) onAccepted(c *Core, upTo, commit Slot) {
-	pr.commitKnown = max(pr.commitKnown, commit)
+func (pr *peer) onAccepted(c *Core, m *Message) {
+	upTo := m.Slot
+	pr.commitKnown, pr.knownEstablished = max(pr.commitKnown, m.Commit), max(pr.knownEstablished, m.Established)
 	if pr.acked && upTo <= pr.match {
 		return
 	}
@@ -140,11 +143,11 @@ func (pr *peer) onAccepted(c *Core, upTo, commit Slot) {
 func (pr *peer) onLearned(c *Core, upTo Slot) {
 	switch {
 	case pr.role == learner && pr.mode == teaching:
+		pr.dropEnds(upTo)
 		if pr.acked && upTo <= pr.match {
 			return
 		}
 		pr.acked, pr.match, pr.commitKnown, pr.nacked, pr.since = true, upTo, upTo, 0, c.clock
-		pr.dropEnds(upTo)
 		pr.next = max(pr.next, upTo+1)
 	case pr.mode == lost && upTo >= pr.base && c.keeps(upTo+1):
 		pr.base, pr.waiting, pr.match = upTo, false, upTo
@@ -252,7 +255,7 @@ func (pr *peer) send(c *Core) {
 func (pr *peer) put(c *Core, m Message) {
 	m.From, m.To, m.Ballot, m.Commit, m.Established = c.self, pr.id, c.ballot, c.rec.Commit, c.rec.Established
 	c.now = append(c.now, m)
-	pr.sentAt, pr.commitSent, pr.flush = c.clock, c.rec.Commit, false
+	pr.sentAt, pr.commitSent, pr.sentEstablished, pr.flush = c.clock, c.rec.Commit, c.rec.Established, false
 }
 
 // sendSync sends the log from base on, at least to where the recovered log ended: an acceptor takes that whole or not at all.
@@ -302,7 +305,7 @@ func (pr *peer) sendLearns(c *Core) {
 			return
 		case pr.next <= c.rec.Commit:
 			m.Chain, m.Entries, err = c.read(pr.next, c.rec.Commit)
-		case pr.acked || len(pr.ends) > 0:
+		case len(pr.ends) > 0 || pr.acked && pr.knownEstablished >= c.rec.Established:
 			pr.flush, pr.unsent = false, 0
 			return
 		default:
@@ -353,14 +356,14 @@ func (pr *peer) tick(c *Core) {
 			pr.waiting = false
 		}
 	case pr.mode == teaching:
-		if late && (!pr.acked || pr.match+1 < pr.next) {
+		if late && (!pr.acked || pr.knownEstablished < c.rec.Established || pr.match+1 < pr.next) {
 			acked, match := pr.acked, pr.match
 			if !acked {
 				match = pr.base
 			}
 			pr.teach(c, match)
 		}
-		if pr.next <= c.rec.Commit && c.clock >= pr.unsentAt+c.tuning.LearnAfter {
+		if (pr.next <= c.rec.Commit || pr.knownEstablished < c.rec.Established && len(pr.ends) == 0) && c.clock >= pr.unsentAt+c.tuning.LearnAfter {
 			pr.flush = true
 		}
 	case pr.mode == learning && late:
@@ -373,9 +376,9 @@ func (pr *peer) tick(c *Core) {
 		pr.mode, pr.ends, pr.since = syncing, nil, c.clock
 	case pr.mode == streaming && late && pr.match+1 < pr.next:
 		pr.next, pr.nacked, pr.ends, pr.since = pr.match+1, 0, nil, c.clock
-	case pr.mode == streaming && pr.commitKnown < c.rec.Commit:
+	case pr.mode == streaming && (pr.commitKnown < c.rec.Commit || pr.knownEstablished < c.rec.Established):
 		wait := c.tuning.RetryAfter
-		if pr.commitSent < c.rec.Commit {
+		if pr.commitSent < c.rec.Commit || pr.sentEstablished < c.rec.Established {
 			wait = c.tuning.FlushAfter
 		}
 		pr.flush = c.clock >= pr.sentAt+wait
@@ -385,7 +388,7 @@ func (pr *peer) tick(c *Core) {
 // idle reports whether the peer has all there is.
 func (pr *peer) idle(c *Core) bool {
 	if pr.mode == teaching {
-		return pr.acked && pr.match >= c.rec.Commit
+		return pr.acked && pr.match >= c.rec.Commit && pr.knownEstablished >= c.rec.Established
 	}
-	return pr.mode == streaming && pr.acked && pr.match == c.rec.Last && pr.commitKnown >= c.rec.Commit
+	return pr.mode == streaming && pr.acked && pr.match == c.rec.Last && pr.commitKnown >= c.rec.Commit && pr.knownEstablished >= c.rec.Established
 }

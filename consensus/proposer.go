@@ -188,7 +188,7 @@ func (c *Core) onAccepted(i int, m *Message) error {
 	if m.Ballot == c.ballot && (m.Slot < c.recovered || m.Slot > c.rec.Last) {
 		return fmt.Errorf("%w: node %d has accepted to slot %d of a log from %d to %d", ErrInvalid, m.From, m.Slot, c.recovered, c.rec.Last)
 	}
-	pr.onAccepted(c, m.Slot, m.Commit)
+	pr.onAccepted(c, m)
 	pr.tied(m.FortEpoch)
 	p.count(c)
 	return nil
@@ -238,6 +238,7 @@ func (c *Core) onLearned(i int, m *Message) error {
 	if m.Slot > c.rec.Last {
 		return fmt.Errorf("%w: node %d has learned slot %d of a log to %d", ErrInvalid, m.From, m.Slot, c.rec.Last)
 	}
+	c.p.peer[i].knownEstablished = max(c.p.peer[i].knownEstablished, m.Established)
 	c.p.peer[i].onLearned(c, m.Slot)
 	if failpoint.Enabled(failpoint.ConsensusCountLearned) {
 		c.p.peer[i].acked, c.p.peer[i].match = true, max(c.p.peer[i].match, m.Slot)

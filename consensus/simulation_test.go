@@ -303,7 +303,7 @@ func (s *simulation) deliver(keep bool) {
 		s.violation(err)
 		m.Entries = append(m.Entries, e)
 	}
-	if m.Type == Snapshot {
+	if len(p.state) > len(n.staged) {
 		n.staged = p.state
 	}
 	before := n.core.Status()

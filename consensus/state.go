@@ -88,7 +88,7 @@ func (p *proposer) appendState(w *stateWriter) {
 		w.n(homeWords(pr.acceptedHome)...)
 		w.n(uint64(pr.last), pr.chain, uint64(pr.commit), uint64(pr.first))
 		w.n(uint64(pr.mode), uint64(pr.base), uint64(pr.next), uint64(pr.match), uint64(pr.nacked), uint64(pr.commitSent), uint64(pr.commitKnown), uint64(pr.unsent))
-		w.n(pr.fort, pr.confirmed, uint64(len(pr.ends)))
+		w.n(pr.sentEstablished, pr.knownEstablished, pr.fort, pr.confirmed, uint64(len(pr.ends)))
 		for _, s := range pr.ends {
 			w.n(uint64(s))
 		}
