@@ -154,6 +154,10 @@ func (c *Core) checkFields(m *Message) error {
 			return fmt.Errorf("commit %d, last %d, first %d, stop-sign in %d, accepted %s, promised globally %s do not go together",
 				m.Commit, m.Last, m.First, m.StopSlot, m.Accepted, m.GlobalPromised)
 		}
+	case PrePromise:
+		if !m.Release.IsZero() && m.Release.Node != m.From {
+			return fmt.Errorf("release of ballot %s", m.Release)
+		}
 	case Nack:
 		if m.Slot == 0 || m.Promised.Less(m.Accepted) {
 			return fmt.Errorf("expected slot %d, promised %s, accepted %s do not go together", m.Slot, m.Promised, m.Accepted)

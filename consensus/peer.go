@@ -48,6 +48,9 @@ type peer struct {
 
 	// Phase 1: what it answered, and what it promised with.
 	answer         answer
+	tiedTo         NodeID // refused: the owner
+	over           Ballot // its own last ballot that was won and lost
+	shown          Ballot // the release that is shown to it
 	established    uint64
 	stop           stopSign // known to be chosen
 	accepted       Ballot

@@ -68,16 +68,9 @@ func (c *Core) campaign(s Scope, home quorum.Home) error {
 	if s == Local || !c.release.IsZero() || c.p.alone() {
 		return c.prepare()
 	}
-	if c.blockedItself() {
-		return nil
-	}
 	c.state = Probing
-	c.p.peer[c.p.me].hear(c.rec.Established, c.rec.StopSlot, c.rec.StopNext)
-	if c.p.enough(c) {
-		return c.prepare()
-	}
 	c.p.ask(c, PrePrepare)
-	return nil
+	return c.p.probeSelf(c)
 }
 
 // nextBallot makes the own ballot one above all that was seen.
@@ -94,9 +87,35 @@ func (c *Core) nextBallot(cfg uint64) error {
 	return nil
 }
 
+// probeSelf is the own answer to PrePrepare.
+func (p *proposer) probeSelf(c *Core) error {
+	own := &p.peer[p.me]
+	if by, yes := c.blocked(c.ballot, own.shown); yes {
+		c.leasedBy = by
+		own.answer, own.tiedTo = refused, by.Owner
+		if p.showOver(c) {
+			return p.probeSelf(c)
+		}
+		return p.probed(c)
+	}
+	own.hear(c.rec.Established, c.rec.StopSlot, c.rec.StopNext)
+	return p.probed(c)
+}
+
+// probed goes on if enough would promise, and gives up if there is no hope.
+func (p *proposer) probed(c *Core) error {
+	switch {
+	case p.peer[p.me].answer == given && p.enough(c):
+		return c.prepare()
+	case p.hopeless(c):
+		c.stepDown()
+	}
+	return nil
+}
+
 // blockedItself ends an attempt that this node's own acceptor would not promise.
 func (c *Core) blockedItself() bool {
-	by, yes := c.blocked(c.ballot, c.release)
+	by, yes := c.blocked(c.ballot, c.p.peer[c.p.me].shown)
 	if yes {
 		c.stepDown()
 		c.leasedBy = by
@@ -112,7 +131,7 @@ func (c *Core) prepare() error {
 	if err := c.nextBallot(c.ballot.Cfg); err != nil {
 		return err
 	}
-	c.vow(c.ballot, c.scope, c.release)
+	c.vow(c.ballot, c.scope, c.p.peer[c.p.me].shown)
 	c.dirty, c.mustSync = true, true
 	c.state = Preparing
 	for i := range c.p.peer {
@@ -129,6 +148,9 @@ func (c *Core) stepDown() {
 		if c.rec.cancelGlobalPromise(c.ballot) {
 			c.dirty = true
 		}
+	}
+	if c.state >= Won {
+		c.over = c.ballot
 	}
 	if c.p != nil {
 		c.p.loseReads(c)
@@ -160,10 +182,10 @@ func (p *proposer) votes(c *Core, i int) bool {
 // yet.
 func (p *proposer) ask(c *Core, t MessageType) {
 	p.askedAt = c.clock
-	m := Message{Type: t, Scope: c.scope, Home: c.home, Release: c.release}
+	m := Message{Type: t, Scope: c.scope, Home: c.home}
 	for _, q := range p.all(c, m) {
 		if pr := &p.peer[p.find(q.To)]; pr.answer != given {
-			pr.answer = unheard
+			pr.answer, q.Release = unheard, pr.shown
 			if t == PrePrepare {
 				c.now = append(c.now, q)
 			} else {
@@ -194,11 +216,17 @@ func (p *proposer) enough(c *Core) bool {
 
 // hopeless reports whether so many refused that there is no quorum among the rest, whatever they say.
 func (p *proposer) hopeless(c *Core) bool {
-	rest := p.answered(p.q, unheard, given)
+	var rest quorum.Set
+	for i := range p.peer[:p.voters] {
+		pr := &p.peer[i]
+		if pr.answer != refused || p.mayUntie(pr.tiedTo) {
+			rest = rest.With(i)
+		}
+	}
 	if c.scope == Local {
 		return !p.q.IsQL(rest, c.home)
 	}
-	return !p.q.IsQ1(rest)
+	return !p.q.IsQ1(rest) || !rest.Has(p.me)
 }
 
 // answered is the voters of q that have one of these answers.
@@ -240,10 +268,36 @@ func (c *Core) onPrePromise(i int, m *Message) error {
 	}
 	c.roundSeen = max(c.roundSeen, m.Promised.Round)
 	p.peer[i].hear(m.Established, m.StopSlot, m.StopNext)
-	if p.enough(c) {
-		return c.prepare()
+	if p.peer[i].over = m.Release; !m.Release.IsZero() && p.showOver(c) {
+		return p.probeSelf(c)
 	}
-	return nil
+	return p.probed(c)
+}
+
+// mayUntie reports whether the owner is still to say whether it owns the log at all.
+func (p *proposer) mayUntie(owner NodeID) bool {
+	i := p.find(owner)
+	return i >= 0 && p.peer[i].answer == unheard
+}
+
+// showOver asks those again who refused because of an owner that has lost its ballot since, as it says itself, and shows them
+// that. It reports whether this node is one of them.
+func (p *proposer) showOver(c *Core) bool {
+	own := false
+	for i := range p.peer {
+		pr := &p.peer[i]
+		at := p.find(pr.tiedTo)
+		if pr.answer != refused || at < 0 || p.peer[at].over.IsZero() || !pr.shown.Less(p.peer[at].over) {
+			continue
+		}
+		pr.answer, pr.shown = unheard, p.peer[at].over
+		if i == p.me {
+			own = true
+			continue
+		}
+		c.now = append(c.now, Message{Type: PrePrepare, From: c.self, To: pr.id, Ballot: c.ballot, Release: pr.shown})
+	}
+	return own
 }
 
 func (c *Core) onPromise(i int, m *Message) error {
@@ -272,7 +326,11 @@ func (p *proposer) refused(c *Core, i int, m *Message) {
 		return
 	}
 	c.leasedBy = LeasedBy{m.LeasedOwner, m.LeasedFor}
-	p.peer[i].answer = refused
+	p.peer[i].answer, p.peer[i].tiedTo = refused, m.LeasedOwner
+	if c.state == Probing && p.showOver(c) {
+		_ = p.probeSelf(c) // of rounds that are used up there is nothing to say here
+		return
+	}
 	if p.hopeless(c) {
 		c.stepDown()
 	}
@@ -416,13 +474,14 @@ func (p *proposer) tickPhase1(c *Core) {
 	switch {
 	case c.state == Probing:
 		p.ask(c, PrePrepare)
+		_ = p.probeSelf(c) // of rounds that are used up there is nothing to say here
 	case p.peer[p.me].answer != given: // the own promise is not durable yet
 	case p.source >= 0:
 		p.askedAt = c.clock
 		p.askAnother(p.base + Slot(len(p.fetched)))
 		_ = p.fetch(c) // kept in err
 	case p.short:
-		_ = p.giveUpLocal(c) // of rounds that are used up there is nothing to say here
+		_ = p.giveUpLocal(c) // the same
 	default:
 		p.ask(c, Prepare)
 	}

@@ -63,6 +63,9 @@ func newProposer(c *Core) *proposer {
 		}
 	}
 	p.me = p.find(c.self)
+	for i := range p.peer {
+		p.peer[i].shown = c.release
+	}
 	return p
 }
 

@@ -64,7 +64,7 @@ func (c *Core) AppendState(dst []byte) []byte {
 	w.messages(c.after)
 	w.messages(c.owed)
 	w.n(uint64(c.state), uint64(c.scope), uint64(c.recovered), c.roundSeen, c.roundSlack, uint64(c.uncommittedBytes), c.staleCfg, uint64(c.leasedBy.Owner))
-	w.ballots(c.ballot, c.release)
+	w.ballots(c.ballot, c.release, c.over)
 	w.n(homeWords(c.home)...)
 	w.flags(c.p != nil)
 	if c.p != nil {
@@ -83,8 +83,8 @@ func (p *proposer) appendState(w *stateWriter) {
 	}
 	for i := range p.peer {
 		pr := &p.peer[i]
-		w.n(uint64(pr.id), uint64(pr.role), uint64(pr.answer), pr.established, uint64(pr.stop.slot), pr.stop.next)
-		w.ballots(pr.accepted, pr.globalPromised)
+		w.n(uint64(pr.id), uint64(pr.role), uint64(pr.answer), uint64(pr.tiedTo), pr.established, uint64(pr.stop.slot), pr.stop.next)
+		w.ballots(pr.accepted, pr.globalPromised, pr.over, pr.shown)
 		w.n(homeWords(pr.acceptedHome)...)
 		w.n(uint64(pr.last), pr.chain, uint64(pr.commit), uint64(pr.first))
 		w.n(uint64(pr.mode), uint64(pr.base), uint64(pr.next), uint64(pr.match), uint64(pr.nacked), uint64(pr.commitSent), uint64(pr.commitKnown), uint64(pr.unsent))
