@@ -128,13 +128,10 @@ func (c *Core) onPrePrepare(m *Message) {
 		c.nackLeased(m, by)
 		return
 	}
-	answer := c.reply(m, Message{
+	c.now = append(c.now, c.reply(m, Message{
 		Type: PrePromise, Promised: c.rec.Promised, Established: c.rec.Established, StopSlot: c.rec.StopSlot, StopNext: c.rec.StopNext,
-	})
-	if c.state < Won {
-		answer.Release = c.over // who is tied to this node need not be
-	}
-	c.now = append(c.now, answer)
+		Release: c.over(),
+	}))
 }
 
 func (c *Core) onPrepare(m *Message) {

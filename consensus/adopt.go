@@ -90,8 +90,11 @@ func (p *proposer) adopt(c *Core) error {
 	if have, want := p.fetchedChain(c), p.peer[p.source].chain; have != want {
 		return p.mistrust(c, have, want)
 	}
-	whole := !failpoint.Enabled(failpoint.ConsensusPerSlotRecovery)
-	if err := c.replace(p.base, p.fetched, whole); err != nil {
+	entries := p.fetched
+	if failpoint.Enabled(failpoint.ConsensusPerSlotRecovery) {
+		entries = c.mergePerSlot(p.base, entries)
+	}
+	if err := c.replace(p.base, entries, true); err != nil {
 		return err
 	}
 	p.fetched = nil
@@ -130,9 +133,10 @@ func (p *proposer) sameLog(i int) bool {
 }
 
 // onFetchedState takes over the state that a peer sent instead of a log that it does not keep. If it was asked for by a ballot
-// that is over, it still brings this node closer to the next.
+// that was given up since, it still brings this node closer to the next.
 func (c *Core) onFetchedState(m *Message) error {
-	if c.state >= Won || c.state == Preparing && m.Ballot != c.ballot {
+	// Below a promise to another it could take the end of a log away from under an owner that goes on appending to it.
+	if c.state >= Won || m.Ballot != c.rec.Promised {
 		return nil
 	}
 	if !c.takeState(m) || c.p == nil || c.p.source < 0 {
@@ -140,4 +144,27 @@ func (c *Core) onFetchedState(m *Message) error {
 	}
 	c.p.base, c.p.fetched = c.rec.Commit, nil
 	return c.p.fetch(c)
+}
+
+// mergePerSlot is a planted mistake: the recovery of the WPaxos paper, which takes for each slot alone the entry of the highest
+// ballot, here of the own log and the adopted one.
+func (c *Core) mergePerSlot(base Slot, adopted []Entry) []Entry {
+	before, _ := c.chainAt(base)
+	own := c.slots(base+1, c.rec.Last)
+	at := c.rec.AppliedTime
+	var merged []Entry
+	for i := range max(len(own), len(adopted)) {
+		var e Entry
+		switch {
+		case i >= len(own) || i < len(adopted) && !adopted[i].Ballot.Less(own[i].Ballot):
+			e = adopted[i]
+		default:
+			e = own[i]
+		}
+		e.Time = max(e.Time, at+1)
+		e.Chain = chain(before, &e)
+		before, at = e.Chain, e.Time
+		merged = append(merged, e)
+	}
+	return merged
 }

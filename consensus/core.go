@@ -261,7 +261,6 @@ type Core struct {
 	staleCfg           uint64
 	leasedBy           LeasedBy
 	release            Ballot // released to this node
-	over               Ballot // the last own ballot that was won and lost
 
 	clock Timestamp
 }

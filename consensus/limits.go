@@ -25,6 +25,8 @@ const (
 	PayloadLenMax = 256 << 20
 	// EntriesPerMessageMax bounds the entries of one message: what two owners may leave unchosen.
 	EntriesPerMessageMax = 2 * UncommittedEntriesMax
+	// UncommittedBytesMax bounds Tuning.UncommittedBytes, so that what two owners leave unchosen fits into one message.
+	UncommittedBytesMax = 128 << 20
 	// ConfigurationsMax bounds the configurations of a group that are not retired.
 	ConfigurationsMax = 4
 	// GlobalPromisesMax bounds Record.GlobalPromises.
@@ -89,7 +91,7 @@ func (t *Tuning) validate() error {
 		have, min, max int
 	}{
 		{"UncommittedEntries", t.UncommittedEntries, 1, UncommittedEntriesMax},
-		{"UncommittedBytes", t.UncommittedBytes, 1, math.MaxInt},
+		{"UncommittedBytes", t.UncommittedBytes, 1, UncommittedBytesMax},
 		{"MessageBytes", t.MessageBytes, 1, math.MaxInt},
 		{"InflightMessages", t.InflightMessages, 1, math.MaxInt},
 		{"RetainedEntries", t.RetainedEntries, 0, math.MaxInt},

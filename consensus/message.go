@@ -44,7 +44,8 @@ const (
 	// PrePrepare, P to A: would you promise Ballot? Nothing is promised by asking or answering.
 	PrePrepare
 	// PrePromise, A to P: A would promise Ballot, or a higher one of the same node: it has promised Promised. Established and
-	// the stop-sign are as in a Promise. Release, if any, is the last ballot that A won itself, and lost.
+	// the stop-sign are as in a Promise. Release, if any, says that A holds no lease at any own
+	// ballot up to it and never will.
 	PrePromise
 	// Cancel, P to A: P has given up Ballot, a global one, before it was won, and will never use it.
 	Cancel
@@ -110,7 +111,7 @@ type Message struct {
 	Home           quorum.Home // of Ballot, relative to its configuration
 	AcceptedHome   quorum.Home // of Accepted, relative to its configuration
 	GlobalPromised Ballot      // Promise: the highest promise to a global ballot above Accepted
-	Release        Ballot      // PrePrepare and Prepare: a ballot that its owner has ended, as it said itself
+	Release        Ballot      // PrePrepare and Prepare: up to this ballot its node holds no lease, as it said itself
 	Epoch          uint64      // of the owner's life: AcceptSync, Accept, Fortify
 	FortEpoch      uint64      // of the owner's life that the acceptor is tied to, 0 for none: Accepted, Fortified
 	Seq            uint64      // Confirm, Confirmed

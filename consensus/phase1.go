@@ -149,9 +149,6 @@ func (c *Core) stepDown() {
 			c.dirty = true
 		}
 	}
-	if c.state >= Won {
-		c.over = c.ballot
-	}
 	if c.p != nil {
 		c.p.loseReads(c)
 	}

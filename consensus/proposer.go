@@ -44,7 +44,7 @@ func newProposer(c *Core) *proposer {
 	p.peer = make([]peer, 0, cfg.Quorums.Len()+len(cfg.Learners))
 	for _, v := range cfg.Quorums.Voters() {
 		role := learner
-		if cfg.Quorums.InHome(v.Node, c.home) {
+		if cfg.Quorums.InHome(v.Node, c.home) || failpoint.Enabled(failpoint.ConsensusAcceptOutside) {
 			role = acceptor
 		}
 		p.add(v.Node, role)
@@ -212,7 +212,7 @@ func (p *proposer) count(c *Core) {
 				set = set.With(j)
 			}
 		}
-		if p.q.IsQ2(set, c.home) {
+		if p.isQ2(c, set) {
 			best, covered = s, true
 		}
 	}
@@ -235,6 +235,23 @@ func (p *proposer) count(c *Core) {
 	for i := range p.peer[:p.members] {
 		p.peer[i].committed(c, before, size)
 	}
+}
+
+// isQ2 is where a Q2 is counted in the wrong way, if that is planted.
+func (p *proposer) isQ2(c *Core, set quorum.Set) bool {
+	home := c.home
+	if failpoint.Enabled(failpoint.ConsensusAcceptOutside) {
+		home = p.q.All()
+	}
+	if failpoint.Enabled(failpoint.ConsensusQ2Short) {
+		for i := range p.voters {
+			if !set.Has(i) {
+				set = set.With(i)
+				break
+			}
+		}
+	}
+	return p.q.IsQ2(set, home)
 }
 
 func (c *Core) onLearned(i int, m *Message) error {

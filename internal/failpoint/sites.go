@@ -36,8 +36,10 @@ const (
 	ConsensusLocalByPromise Site = "consensus-local-by-promise"
 	// ConsensusOmitCommitted leaves a log that is all committed out of a promise.
 	ConsensusOmitCommitted Site = "consensus-omit-committed"
-	// ConsensusPerSlotRecovery lets a new owner keep the end of its own log behind the adopted one.
+	// ConsensusPerSlotRecovery lets a new owner take, for each slot alone, the entry of the highest ballot.
 	ConsensusPerSlotRecovery Site = "consensus-per-slot-recovery"
+	// ConsensusQ2Short lets an owner call it a Q2 when one node is missing.
+	ConsensusQ2Short Site = "consensus-q2-short"
 	// ConsensusReadUnconfirmed answers a read without a lease and without a confirmation.
 	ConsensusReadUnconfirmed Site = "consensus-read-unconfirmed"
 	// ConsensusResumeBallot lets a proposer go on with its last ballot after a restart.
@@ -102,6 +104,7 @@ func sites() []Site {
 		ConsensusLocalByPromise,
 		ConsensusOmitCommitted,
 		ConsensusPerSlotRecovery,
+		ConsensusQ2Short,
 		ConsensusReadUnconfirmed,
 		ConsensusResumeBallot,
 		ConsensusSkipOldQ1,
