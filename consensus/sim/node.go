@@ -192,9 +192,6 @@ func (n *node) tick() {
 		}
 	}
 	n.drive()
-	if !n.up {
-		return
-	}
 	n.migrate()
 	n.planTick()
 	n.plan()
@@ -391,6 +388,9 @@ func (n *node) writeOut(b batch, mustSync bool) {
 		for i := range r.ready.MsgsNow {
 			n.sendCore(r, &r.ready.MsgsNow[i])
 		}
+		if w.o.AnswerEarly && !r.ready.Atomic {
+			r.answerResults()
+		}
 	}
 	for _, m := range n.liveSend {
 		w.check.sentLive(n, &m)
@@ -419,12 +419,11 @@ func (n *node) writeOut(b batch, mustSync bool) {
 // what is there (duty 5).
 func (n *node) dropFlight() {
 	n.w.sometimes("a full disk refused a batch")
-	removed := !n.votes(n.id)
 	for _, r := range n.flight {
 		n.drop(r)
 	}
 	n.flight = n.flight[:0]
-	if n.liveOut || removed { // what liveness wrote is lost; or a group's owner is, and its life keeps others from it
+	if n.liveOut { // what liveness wrote is lost
 		n.stop()
 	}
 }
@@ -480,7 +479,6 @@ func (n *node) finish(sent bool) {
 		n.live.Advance()
 		n.liveOut = false
 	}
-	sealed := n.sealing != 0
 	n.sealing = 0
 	flight := n.flight
 	n.flight = nil
@@ -495,10 +493,6 @@ func (n *node) finish(sent bool) {
 	}
 	n.flight = flight[:0]
 	if n.dies(stepEnd) {
-		return
-	}
-	if sealed && !n.votes(n.id) { // its own ballots have ended, and its life would keep others from their groups
-		n.stop()
 		return
 	}
 	queue := n.queue

@@ -92,6 +92,8 @@ type Options struct {
 	Cases         int64 // percent of writes that are conditional
 	Deletes       int64 // percent
 	ConfirmReads  int64 // percent of reads that use a read index even under a lease
+	FollowerReads int64 // percent of reads that ask the owner for its read index, and read where the client is
+	AnswerEarly   bool  // what is applied is answered before its batch is durable
 	ReadPause     int64 // ppm of reads in which the node stands still between the state and the lease
 	MoveLoadEvery Time
 	SessionLife   Time
@@ -193,6 +195,7 @@ func Draw(seed uint64) Options {
 	o.Think, o.AttemptFor, o.Attempts = r.spread(1*Millisecond, 500*Millisecond), r.spread(100*Millisecond, 3*Second), 1+r.Int64N(6)
 	o.Gets, o.Cases, o.Deletes = r.Int64N(80), r.Int64N(60), r.Int64N(20)
 	o.ConfirmReads, o.ReadPause = r.Int64N(101), rate(100_000)
+	o.FollowerReads, o.AnswerEarly = r.Int64N(60), r.chance(2)
 	o.MoveLoadEvery = every(1*Second, 20*Second)
 	o.SessionLife = r.spread(500*Millisecond, 10*Minute)
 
@@ -212,7 +215,7 @@ func (o *Options) sessionLife() consensus.Timestamp { return consensus.Timestamp
 var faults = []string{
 	"wipeevery", "reconfigevery", "forge", "stale", "syncfailevery", "diskfullevery", "diskslowevery", "suspendevery", "clockstepevery",
 	"swizzleevery", "clogevery", "cutregionevery", "cutevery", "delay", "duplicate", "reorder", "drop", "compactevery", "logkeep",
-	"readpause", "evictanyway", "moveloadevery", "localshare", "releaseevery", "stealevery", "crashevery", "tickspread", "drift", "leases", "homes", "adaptive",
+	"readpause", "evictanyway", "moveloadevery", "localshare", "releaseevery", "stealevery", "crashevery", "tickspread", "drift", "leases", "homes", "adaptive", "followerreads", "answerearly",
 }
 
 // Set changes one option: `name=value`, with the name of a field in small letters, times as in 1.5s or in nanoseconds, and

@@ -120,6 +120,9 @@ func (n *node) campaign(r *replica) {
 		scope = consensus.Local
 	}
 	n.tickLiveness()
+	if w.o.Homes && !w.calm && w.rndOwner.chance(4) && n.votes(n.id) {
+		n.tell(r, r.core.SetHome(drawHome(n.bounds().Config, n.region, w.rndOwner)))
+	}
 	err := r.core.Campaign(scope)
 	if scope == consensus.Local && errors.Is(err, consensus.ErrInvalid) { // it has no home to be local in
 		err = r.core.Campaign(consensus.Global)
@@ -207,9 +210,6 @@ func (n *node) drive() {
 		st := r.core.Status()
 		if st.State >= consensus.Won && w.now-r.committedAt > 5*Second && (st.Last > st.Commit || st.State != consensus.Serving || r.readsStall()) {
 			if n.unstick(r, &st) {
-				if !n.up {
-					return
-				}
 				i--
 				continue
 			}
@@ -243,12 +243,8 @@ func (n *node) unstick(r *replica, st *consensus.Status) bool {
 		return false
 	}
 	n.drop(r)
-	if !n.votes(n.id) { // others are kept from the group by the life of a node that cannot own it any more
-		n.stop()
-		return true
-	}
 	fresh := n.open(r.g)
-	if fresh.core != nil {
+	if fresh.core != nil && n.votes(n.id) {
 		n.tell(fresh, fresh.core.SetHome(nil))
 		n.campaign(fresh)
 	}

@@ -38,19 +38,41 @@ var other = map[failpoint.Site]string{}
 // plants is the table.
 // shared: only read.
 var plants = []plant{
-	{site: failpoint.ConsensusAckBeforeSync, budget: 300},
-	{site: failpoint.ConsensusCountOldAcks, budget: 300},
-	{site: failpoint.ConsensusIgnoreAccepted, budget: 300},
-	{site: failpoint.SimApplyOutOfOrder, budget: 50},
-	{site: failpoint.SimEpochForgotten, budget: 1000},
-	{site: failpoint.SimLeaseSeenEarly, budget: 1000},
-	{site: failpoint.SimPromiseForgotten, budget: 300},
-	{site: failpoint.SimSealForgotten, budget: 2000, settings: "reconfigevery=3s"},
-	{site: failpoint.SimSendBeforeSync, budget: 300},
-	{site: failpoint.SimSnapshotWithoutSessions, budget: 1000},
-	{site: failpoint.SimSyncErrorSwallowed, budget: 300},
-	{site: failpoint.SimUnknownAsLost, budget: 300},
-	{site: failpoint.SimWithdrawalNotDurable, budget: 2000},
+	{site: failpoint.ConsensusAcceptOutside, budget: 400},
+	{site: failpoint.ConsensusAckBeforeSync, budget: 400},
+	{site: failpoint.ConsensusAppendPastStop, budget: 400},
+	{site: failpoint.ConsensusCompactUnapplied, budget: 400},
+	{site: failpoint.ConsensusCountHealthy, budget: 400},
+	{site: failpoint.ConsensusCountLearned, budget: 400},
+	{site: failpoint.ConsensusCountOldAcks, budget: 400},
+	{site: failpoint.ConsensusForgetMinEpoch, budget: 400},
+	{site: failpoint.ConsensusIgnoreAccepted, budget: 400},
+	{site: failpoint.ConsensusIgnoreFort, budget: 400},
+	{site: failpoint.ConsensusLeaseAfterStop, budget: 400},
+	{site: failpoint.ConsensusLocalByPromise, budget: 400},
+	{site: failpoint.ConsensusOmitCommitted, budget: 400},
+	{site: failpoint.ConsensusPerSlotRecovery, budget: 400},
+	{site: failpoint.ConsensusReadUnconfirmed, budget: 400},
+	{site: failpoint.ConsensusResumeBallot, budget: 400},
+	{site: failpoint.ConsensusSkipOldQ1, budget: 400},
+	{site: failpoint.ConsensusSkipQuarantine, budget: 400},
+	{site: failpoint.LivenessBumpBeforeSync, budget: 400},
+	{site: failpoint.LivenessCountFromReceipt, budget: 400},
+	{site: failpoint.LivenessCountLastRound, budget: 400},
+	{site: failpoint.LivenessForgetMinEpoch, budget: 400},
+	{site: failpoint.LivenessKeepAfterJump, budget: 400},
+	{site: failpoint.LivenessSkipDriftBound, budget: 400},
+	{site: failpoint.LivenessSkipQuarantine, budget: 400},
+	{site: failpoint.SimApplyOutOfOrder, budget: 400},
+	{site: failpoint.SimEpochForgotten, budget: 400},
+	{site: failpoint.SimLeaseSeenEarly, budget: 400},
+	{site: failpoint.SimPromiseForgotten, budget: 400},
+	{site: failpoint.SimSealForgotten, budget: 400},
+	{site: failpoint.SimSendBeforeSync, budget: 400},
+	{site: failpoint.SimSnapshotWithoutSessions, budget: 400},
+	{site: failpoint.SimSyncErrorSwallowed, budget: 400},
+	{site: failpoint.SimUnknownAsLost, budget: 400},
+	{site: failpoint.SimWithdrawalNotDurable, budget: 400},
 }
 
 // found is what a plant took.
@@ -97,7 +119,7 @@ func find(t *testing.T, p plant) found {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer disarm()
+	defer func() { disarm() }()
 	begin := time.Now()
 	for i := 1; i <= p.budget**plantScale; i++ {
 		r, err := Run(uint64(i), strings.Fields(p.settings), nil)
@@ -108,6 +130,14 @@ func find(t *testing.T, p plant) found {
 			_, r.Err = search(r.History)
 		}
 		if r.Err != nil {
+			disarm()
+			if sane, _ := Run(uint64(i), strings.Fields(p.settings), nil); sane.Err != nil {
+				t.Logf("seed %d fails without the plant: %.200v", i, sane.Err)
+				if disarm, err = failpoint.Arm(p.site, chance, uint64(i)); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
 			f := found{p, i, time.Since(begin).Seconds(), kindOfFailure(r.Err)}
 			t.Logf("found by seed %d in %.1f s: %.300v", i, f.seconds, r.Err)
 			return f

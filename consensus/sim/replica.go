@@ -233,12 +233,17 @@ func (n *node) applied(g int, e *consensus.Entry, res result, effective bool) {
 	}
 }
 
-// answer tells who waits what was applied, and reads what they asked for.
-func (r *replica) answer() {
+// answerResults tells who waits what was applied. Requires: it is chosen.
+func (r *replica) answerResults() {
 	for i := range r.results {
 		r.settle(&r.results[i])
 	}
 	r.results = r.results[:0]
+}
+
+// answer tells who waits what was applied, and reads what they asked for.
+func (r *replica) answer() {
+	r.answerResults()
 	for _, rs := range r.ready.Reads {
 		for i := range r.reads {
 			if r.reads[i].id == rs.ID {
@@ -267,6 +272,13 @@ func (r *replica) answerReads() {
 	r.reads = slices.DeleteFunc(r.reads, func(rw readWait) bool {
 		if !rw.known || m.applied < rw.slot {
 			return false
+		}
+		if rw.rpc.index && rw.rpc.outcome == outcomeNone {
+			r.n.respond(rw.rpc, outcomeIndex, result{version: rw.slot})
+			return true
+		}
+		if rw.rpc.index {
+			r.n.w.sometimes("a node that is not the owner answered a read")
 		}
 		r.n.w.stats.ConfirmReads++
 		r.n.w.sometimes("a read was confirmed")

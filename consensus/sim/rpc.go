@@ -16,6 +16,7 @@ const (
 	outcomeRetry                  // nothing was done; ask again
 	outcomeLost                   // what was proposed lost its slot: this attempt never takes effect
 	outcomeUnknown                // it may take effect yet
+	outcomeIndex                  // the state may be read from the result's version on: an answer to the gateway
 )
 
 // rpc is a client's request on its way to an owner, or the answer on its way back. It does not change once it is sent.
@@ -27,17 +28,23 @@ type rpc struct {
 	session, seq    uint64
 	gateway         consensus.NodeID // the node that the client talks to
 	hops            int
+	index           bool // only the read index is asked for
 	outcome         outcome
 	result          result
 }
 
 // receiveRPC takes a forwarded request, or an answer to hand to the client.
 func (n *node) receiveRPC(q *rpc) {
-	if q.outcome != outcomeNone {
+	switch q.outcome {
+	case outcomeNone:
+		n.serve(q)
+	case outcomeIndex:
+		r := n.open(q.group)
+		r.reads = append(r.reads, readWait{at: n.w.now, slot: q.result.version, known: true, rpc: q})
+		r.answerReads()
+	default:
 		n.w.answered(q)
-		return
 	}
-	n.serve(q)
 }
 
 // serve does what a client asks, or passes it on to the owner.
@@ -58,7 +65,9 @@ func (n *node) serve(q *rpc) {
 	}
 	switch {
 	case st.State >= consensus.Won && !st.Stopped:
-		if q.command.verb == verbGet {
+		if q.command.verb == verbGet && q.index {
+			r.readIndex(q)
+		} else if q.command.verb == verbGet {
 			r.read(q)
 		} else {
 			r.propose(q)
@@ -66,6 +75,7 @@ func (n *node) serve(q *rpc) {
 	case q.hops == 0 && n.mayForward(st.Owner):
 		f := *q
 		f.hops++
+		f.index = q.command.verb == verbGet && w.rndClient.Int64N(100) < w.o.FollowerReads
 		w.stats.Forwarded++
 		w.send(&packet{kind: packetRPC, from: n.id, to: st.Owner, rpc: &f})
 	default:

@@ -109,7 +109,7 @@ func (o *Options) off(name string) bool {
 
 func offValue(name string) string {
 	switch name {
-	case "leases", "homes", "adaptive":
+	case "leases", "homes", "adaptive", "answerearly":
 		return "false"
 	}
 	return "0"

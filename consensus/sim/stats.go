@@ -103,6 +103,7 @@ var marks = []string{
 	"a read was answered under a lease",
 	"a read was confirmed",
 	"an owner could not commit",
+	"a node that is not the owner answered a read",
 	"an acceptor was tied to a new epoch",
 	"a ballot of a sealed configuration was refused",
 	"a change of the configuration outlived its driver",

@@ -139,28 +139,32 @@ func (w *World) drawHomes() {
 		return
 	}
 	q := w.history[len(w.history)-1].Quorums
-	var regions []quorum.Region
-	for _, s := range q.Regions() {
-		regions = append(regions, s.Region)
-	}
 	for id := consensus.NodeID(1); id <= nodesMax; id++ {
 		i, ok := q.Index(id)
 		if !ok {
 			continue
 		}
-		own := q.Voter(i).Region
-		home := []quorum.Region{own}
-		for _, i := range w.rndReconfig.Perm(len(regions)) {
-			if len(home) > q.RegionLosses() && w.rndReconfig.chance(2) {
-				break
-			}
-			if regions[i] != own {
-				home = append(home, regions[i])
-			}
-		}
-		slices.Sort(home)
-		w.homes[len(w.homes)-1][id] = home
+		w.homes[len(w.homes)-1][id] = drawHome(q, q.Voter(i).Region, w.rndReconfig)
 	}
+}
+
+// drawHome is a region and so many others as a Q2 needs, or more.
+func drawHome(q *quorum.Config, own quorum.Region, r stream) []quorum.Region {
+	var regions []quorum.Region
+	for _, s := range q.Regions() {
+		regions = append(regions, s.Region)
+	}
+	home := []quorum.Region{own}
+	for _, i := range r.Perm(len(regions)) {
+		if len(home) > q.RegionLosses() && r.chance(2) {
+			break
+		}
+		if regions[i] != own {
+			home = append(home, regions[i])
+		}
+	}
+	slices.Sort(home)
+	return home
 }
 
 // homeOf is the home that a node's global ballots take; empty for all regions. Once the world is calm it is that: a home whose nodes are
