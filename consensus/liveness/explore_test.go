@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/atlas-edge/atlas/internal/invariants"
 )
 
 // scope bounds an exploration: node 1 is the supporter and only acceptor, nodes 2 and 3 want its lease.
@@ -313,8 +311,8 @@ func scopes() []scope {
 		{name: "repeat", steps: 4, rates: worst, repeats: 1, inflight: 2},
 		{name: "other clocks", steps: 3, rates: mixed, campaigns: 1, inflight: 2},
 	}
-	if invariants.Enabled {
-		return list[1:3] // the race detector makes it slow, and finds nothing where there is one goroutine
+	if slow {
+		return list[1:3]
 	}
 	if os.Getenv("ATLAS_LONG") != "" {
 		list = append(list,

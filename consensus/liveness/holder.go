@@ -105,6 +105,11 @@ func (c *Core) wantEpoch(e uint64) {
 	}
 }
 
+// NewEpoch has this node take another epoch, as if it had been started again: what any group is tied to here is void once the epoch is
+// durable (Ready.Epoch), and leases that this node goes on to hold are tied anew, on their next use. It is for a node that dropped the
+// core of a group that it owned, without a release: nobody else can have the group while ties to that life are honoured.
+func (c *Core) NewEpoch() { c.wantEpoch(c.epoch + 1) }
+
 // takeEpoch begins a new epoch, which is durable. What was counted on was of the one before.
 func (c *Core) takeEpoch(e uint64) {
 	c.epoch = e

@@ -176,6 +176,27 @@ func TestSelf(t *testing.T) {
 	}
 }
 
+// TestNewEpoch: a node takes another epoch of its own will, once for all who asked before it is durable.
+func TestNewEpoch(t *testing.T) {
+	c := started(t, Options{Self: 1, Epoch: 4, Peers: peers(2)})
+	settle(c)
+	if err := c.Step(Message{Type: HeartbeatAck, From: 2, To: 1, Epoch: 4, Seq: 1, Support: 3e9}); err != nil {
+		t.Fatal(err)
+	}
+	c.NewEpoch()
+	c.NewEpoch()
+	if r := c.Ready(); r.Epoch != 5 || !r.MustSync || c.Epoch() != 4 || !c.SupportFrom(2) {
+		t.Errorf("%+v at epoch %d, want epoch 5 to write, and support at 4 until then", r, c.Epoch())
+	}
+	c.Advance()
+	if c.Epoch() != 5 || c.SupportFrom(2) {
+		t.Errorf("epoch %d, supported %v: want 5, and support that is not earned yet", c.Epoch(), c.SupportFrom(2))
+	}
+	if sent := settle(c); len(sent) != 1 || sent[0].Epoch != 5 {
+		t.Errorf("%v, want a heartbeat of epoch 5 at once", sent)
+	}
+}
+
 // TestWithdraw: several groups withdraw one node; the highest is written, once, and what a Ready that is out has does not hide a higher one.
 func TestWithdraw(t *testing.T) {
 	c := started(t, Options{Self: 1, Peers: peers(3), MinEpochs: []MinEpoch{{3, 7}, {3, 6}, {9, 2}}})

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/atlas-edge/atlas/consensus"
 )
 
 // parcel is a message on its way: one of liveness, or one of the small lease protocol that the tests run over it. It is what a
@@ -16,6 +18,7 @@ type parcel struct {
 	live     Message
 	ballot   uint64
 	epoch    uint64 // take, fortify: of the sender; taken: what the acceptor is tied to, 0 for nothing
+	group    *consensus.Message
 }
 
 type parcelKind uint8
@@ -25,12 +28,15 @@ const (
 	take               // promise me ballot, and accept me at it
 	taken              // done, and durable; tied to epoch
 	fortify            // tie the ballot that you accepted to my new epoch
+	ofGroup            // of a real group's core
 )
 
 func (p parcel) String() string {
 	switch p.kind {
 	case live:
 		return p.live.String()
+	case ofGroup:
+		return p.group.String()
 	case take:
 		return fmt.Sprintf("%d->%d take ballot=%d epoch=%d", p.from, p.to, p.ballot, p.epoch)
 	case taken:
@@ -68,7 +74,8 @@ type member struct {
 	acceptors []NodeID
 	quorum    int
 
-	core *Core // nil while it is down
+	core *Core  // nil while it is down
+	g    *group // instead of the small lease protocol, unless nil
 	disk platter
 
 	// Volatile.
@@ -100,13 +107,22 @@ func (m *member) start() error {
 		}
 	}
 	core, err := New(o)
+	if err != nil {
+		return err
+	}
 	m.core, m.tie = core, m.disk.tie
+	if m.g != nil {
+		err = m.g.start(m.id, m.core)
+	}
 	return err
 }
 
 // crash loses what is not on disk.
 func (m *member) crash() {
-	*m = member{id: m.id, options: m.options, acceptors: m.acceptors, quorum: m.quorum, disk: m.disk, noBump: m.noBump}
+	*m = member{id: m.id, options: m.options, acceptors: m.acceptors, quorum: m.quorum, disk: m.disk, noBump: m.noBump, g: m.g}
+	if m.g != nil {
+		m.g.core = nil
+	}
 }
 
 func (m *member) clone() *member {
@@ -149,6 +165,8 @@ func (m *member) step(p parcel) error {
 	switch p.kind {
 	case live:
 		return m.core.Step(p.live)
+	case ofGroup:
+		return m.g.core.Step(*p.group)
 	case taken:
 		if p.ballot == m.ballot {
 			m.votes[p.from] = vote{true, p.epoch}
@@ -191,6 +209,9 @@ func (m *member) accept(p parcel) error {
 
 // holds reports the lease: its ballot is accepted by a quorum that is tied to its epoch and supports it.
 func (m *member) holds() bool {
+	if m.core != nil && m.g != nil {
+		return m.g.core.HoldsLease()
+	}
 	if m.core == nil || m.ballot == 0 {
 		return false
 	}
@@ -205,7 +226,7 @@ func (m *member) holds() bool {
 
 // pump takes the Ready, unless a batch is under way, and returns what leaves now. What must be durable waits for sync.
 func (m *member) pump() []parcel {
-	if m.syncing || (!m.core.HasReady() && !m.dirty && len(m.answers) == 0) {
+	if m.syncing || (!m.core.HasReady() && !m.dirty && len(m.answers) == 0 && (m.g == nil || !m.g.core.HasReady())) {
 		return nil
 	}
 	r := m.core.Ready()
@@ -223,7 +244,12 @@ func (m *member) pump() []parcel {
 	}
 	m.after, m.answers = m.answers, nil
 	m.syncing = true
-	if !r.MustSync && !m.dirty {
+	mustSync := r.MustSync || m.dirty
+	if m.g != nil {
+		now, must := m.g.take(m.id, &m.batch.minEpochs)
+		out, mustSync = append(out, now...), mustSync || must
+	}
+	if !mustSync {
 		return append(out, m.sync()...)
 	}
 	m.dirty = false
@@ -236,6 +262,9 @@ func (m *member) sync() []parcel {
 	out := m.after
 	m.after = nil
 	m.core.Advance()
+	if m.g != nil {
+		out = append(out, m.g.synced()...)
+	}
 	return out
 }
 

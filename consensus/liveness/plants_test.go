@@ -38,7 +38,7 @@ func TestSimulationSeesPlants(t *testing.T) {
 			}
 			defer disarm()
 			for seed := uint64(1); seed <= budget; seed++ {
-				_, err := simulate(seed, false, nil)
+				_, err := simulate(seed, settings{}, nil)
 				if err != nil && (plant.want == nil || errors.Is(err, plant.want)) {
 					t.Logf("found by seed %d: %v", seed, err)
 					return
@@ -73,6 +73,31 @@ func TestExploreSeesPlants(t *testing.T) {
 				t.Logf("%s: not found in %d states: %v", sc.name, len(x.seen), err)
 			}
 			t.Error("not found")
+		})
+	}
+}
+
+// TestGroupSimulationSeesPlants: what the group's core must do with support is seen too.
+func TestGroupSimulationSeesPlants(t *testing.T) {
+	const budget = 300
+	for _, plant := range []failpoint.Site{
+		failpoint.ConsensusIgnoreFort, failpoint.ConsensusForgetMinEpoch, failpoint.ConsensusSkipQuarantine,
+		failpoint.LivenessForgetMinEpoch, failpoint.LivenessSkipQuarantine,
+	} {
+		t.Run(string(plant), func(t *testing.T) {
+			disarm, err := failpoint.Arm(plant, 1, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer disarm()
+			for seed := uint64(1); seed <= budget; seed++ {
+				if _, err := simulate(seed, settings{group: true}, nil); err != nil {
+					t.Logf("found by seed %d: %v", seed, err)
+					return
+				}
+			}
+			reached, fired := failpoint.Counts(plant)
+			t.Errorf("not found in %d seeds; reached %d times, fired %d", budget, reached, fired)
 		})
 	}
 }

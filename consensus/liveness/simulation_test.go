@@ -21,6 +21,9 @@ var (
 	seedsFlag = flag.Uint64("liveness.seeds", 0, "how many seeds of TestSimulation; 0 for the default")
 )
 
+// slow says that the race detector makes everything slow; it finds nothing where there is one goroutine.
+const slow = invariants.Enabled
+
 // clock is a node's pair of clocks as functions of true time. Rates and offsets are not known to the node.
 type clock struct {
 	since, boot int64 // true time and boot clock at the last change
@@ -82,6 +85,7 @@ type marks struct {
 	crashes, crashesInSync, pauses, holds, stalls             int
 	rates, wallSteps, bootForward, bootBack                   int
 	counted, leases, withdrawals, bumps, quarantined, dropped int
+	proposed, owners                                          int
 }
 
 func (m *marks) add(o *marks) {
@@ -106,6 +110,8 @@ func (m *marks) add(o *marks) {
 		{&m.bumps, &o.bumps},
 		{&m.quarantined, &o.quarantined},
 		{&m.dropped, &o.dropped},
+		{&m.proposed, &o.proposed},
+		{&m.owners, &o.owners},
 	} {
 		*f.to += *f.from
 	}
@@ -142,9 +148,16 @@ type world struct {
 	syncMax                          int64
 	round                            uint64
 	healed                           bool
+	holder                           NodeID // who last held the lease
 }
 
-func newWorld(seed uint64, noBump bool, trace *strings.Builder) (*world, error) {
+// settings are what a test asks of a world.
+type settings struct {
+	noBump bool // plants the mistake that a start keeps the epoch
+	group  bool // runs the real core of a group
+}
+
+func newWorld(seed uint64, set settings, trace *strings.Builder) (*world, error) {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 0x11fe)), cut: map[[2]NodeID]bool{}, trace: trace}
 	n := 3 + w.rng.IntN(3)
 	interval := Timestamp(200e6 + w.rng.Int64N(1000e6))
@@ -157,6 +170,9 @@ func newWorld(seed uint64, noBump bool, trace *strings.Builder) (*world, error) 
 	d := int64(w.options.Support)
 	w.lossPM, w.repeatPM, w.slowPM = w.rng.IntN(200), w.rng.IntN(150), w.rng.IntN(200)
 	w.crashPM = []int{0, 100, 300}[w.rng.IntN(3)]
+	if set.group { // it syncs more often
+		w.crashPM /= 20
+	}
 	w.checkP = []int{1000, 300}[w.rng.IntN(2)]
 	w.delayMin = w.rng.Int64N(2e6)
 	w.delayMax = w.delayMin + 1 + w.rng.Int64N(100e6)
@@ -171,7 +187,13 @@ func newWorld(seed uint64, noBump bool, trace *strings.Builder) (*world, error) 
 	w.options.Peers = all
 	w.note("nodes=%d %+v loss=%d repeat=%d slow=%d", n, w.options, w.lossPM, w.repeatPM, w.slowPM)
 	for _, id := range all {
-		h := &host{member: &member{id: id, options: w.options, acceptors: all, quorum: n/2 + 1, noBump: noBump}}
+		h := &host{member: &member{id: id, options: w.options, acceptors: all, quorum: n/2 + 1, noBump: set.noBump}}
+		if set.group {
+			var err error
+			if h.g, err = newGroup(all); err != nil {
+				return nil, err
+			}
+		}
 		h.clock = clock{boot: 1 + w.rng.Int64N(1e15), wallOffset: 1e18 + w.rng.Int64N(1e10)}
 		w.hosts = append(w.hosts, h)
 		w.rate(h)
@@ -216,6 +238,9 @@ func (w *world) tick(h *host) {
 		since = Timestamp(h.syncSince)
 	}
 	h.core.DiskProgress(since)
+	if h.g != nil {
+		h.g.core.Tick(Timestamp(h.clock.bootAt(w.now)))
+	}
 	if after := h.core.Status().ClockJumps; after != before {
 		w.marks.dropped++
 		w.note("node %d sees a clock jump", h.id)
@@ -307,7 +332,11 @@ func (w *world) handle(e *event) error {
 	case evTick:
 		if !h.paused {
 			w.tick(h)
-			w.send(h.renew())
+			if h.g != nil {
+				w.propose(h)
+			} else {
+				w.send(h.renew())
+			}
 			w.pump(h)
 		}
 		w.at(1+w.rng.Int64N(int64(w.options.Interval)/4), event{what: evTick, node: h.id, life: h.life})
@@ -335,7 +364,9 @@ func (w *world) handle(e *event) error {
 			w.at(1+w.rng.Int64N(2*w.faultEvery), event{what: evFault})
 		}
 	case evCampaign:
-		w.campaign()
+		if err := w.campaign(); err != nil {
+			return err
+		}
 		w.at(1+w.rng.Int64N(2*w.campaignEvery), event{what: evCampaign})
 	case evHeal:
 		w.heal()
@@ -379,15 +410,24 @@ func (w *world) resume(h *host) error {
 	return nil
 }
 
-func (w *world) campaign() {
+func (w *world) campaign() error {
 	h := w.hosts[w.rng.IntN(len(w.hosts))]
-	if h.core == nil || h.paused || h.holds() {
-		return
+	if h.core == nil || h.paused {
+		return nil
 	}
 	w.tick(h)
+	if h.holds() {
+		return nil
+	}
 	w.round++
+	if h.g != nil {
+		err := w.campaignGroup(h)
+		w.pump(h)
+		return err
+	}
 	w.note("node %d campaigns", h.id)
 	w.send(h.campaign(w.round))
+	return nil
 }
 
 // check holds all that are up against the true time.
@@ -408,6 +448,11 @@ func (w *world) check() error {
 		}
 		if h.holds() {
 			w.marks.leases++
+			if w.holder != h.id {
+				w.holder = h.id
+				w.marks.owners++
+				w.note("node %d holds the lease", h.id)
+			}
 		}
 		if _, ok := h.core.Quarantined(); ok {
 			w.marks.quarantined++
@@ -418,7 +463,13 @@ func (w *world) check() error {
 			}
 		}
 	}
-	return judge(members, paused)
+	if err := judge(members, paused); err != nil {
+		return err
+	}
+	if w.hosts[0].g != nil {
+		return w.judgeGroup()
+	}
+	return nil
 }
 
 func (w *world) rate(h *host) {
@@ -570,8 +621,8 @@ func (w *world) recovered() error {
 }
 
 // simulate is one run; the trace is kept if a builder is given.
-func simulate(seed uint64, noBump bool, trace *strings.Builder) (marks, error) {
-	w, err := newWorld(seed, noBump, trace)
+func simulate(seed uint64, set settings, trace *strings.Builder) (marks, error) {
+	w, err := newWorld(seed, set, trace)
 	if err != nil {
 		return marks{}, err
 	}
@@ -583,8 +634,8 @@ func simulate(seed uint64, noBump bool, trace *strings.Builder) (marks, error) {
 // crashes, stalled disks and pauses, and judges in true time that nobody counts on support that is not given, and that there are never two leases.
 func TestSimulation(t *testing.T) {
 	first, n := uint64(1), uint64(100)
-	if invariants.Enabled {
-		n = 10 // the race detector makes it slow, and finds nothing where there is one goroutine
+	if slow {
+		n = 10
 	}
 	if *seedsFlag > 0 {
 		n = *seedsFlag
@@ -598,7 +649,7 @@ func TestSimulation(t *testing.T) {
 	t.Logf("seeds %d to %d", first, first+n-1)
 	var sum marks
 	for seed := first; seed < first+n; seed++ {
-		m, err := simulate(seed, false, trace)
+		m, err := simulate(seed, settings{}, trace)
 		sum.add(&m)
 		if trace != nil {
 			t.Log(trace.String())
@@ -644,7 +695,7 @@ func TestSimulation(t *testing.T) {
 func TestSimulationRepeats(t *testing.T) {
 	var a, b strings.Builder
 	for _, trace := range []*strings.Builder{&a, &b} {
-		if _, err := simulate(7, false, trace); err != nil {
+		if _, err := simulate(7, settings{}, trace); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -656,7 +707,7 @@ func TestSimulationRepeats(t *testing.T) {
 // TestSimulationSeesStartWithoutEpoch: a start that keeps the epoch of the life before (duty 1) is found.
 func TestSimulationSeesStartWithoutEpoch(t *testing.T) {
 	for seed := uint64(1); seed <= 2000; seed++ {
-		if _, err := simulate(seed, true, nil); err != nil {
+		if _, err := simulate(seed, settings{noBump: true}, nil); err != nil {
 			t.Logf("found by seed %d: %v", seed, err)
 			return
 		}
