@@ -19,7 +19,7 @@ Five regions of three nodes, Fn=1, 1,000 objects (groups), 60 writes a second fr
 requests are normally distributed around a mean of its own; the means lie evenly on the circle of all objects, and the width is such that the share of
 requests that fall nearer to the own mean than to any other is the locality. Random: every region asks for every object alike.
 
-Round trips are typical public ones between these five AWS regions, rounded. They are **not** the paper's measurements, which it gives as a figure:
+Round trips are typical public ones between these five AWS regions, rounded. They are **not** the paper's measurements:
 
 %s
 Owners:
@@ -54,14 +54,14 @@ Median latency that Oregon sees of its own objects, of runs with and without the
 %s
 ## What the paper says
 
-These figures are the WPaxos paper's (five AWS regions, three nodes each, 1,000 objects, measured on real machines), not ours:
+These figures are the WPaxos paper's (five AWS regions, three nodes each, 1,000 objects), not ours:
 
 - average latency 15 times below that of EPaxos at about 70 %% locality, 39 times at about 90 %%;
 - the crash of a node with fn=1 has no effect;
 - with fz=1, latency goes from 11 to 60 ms when the nearest region dies;
 - from 1,000 to 1,000,000 objects, flat.
 
-They do not compare number by number: the paper's baseline is EPaxos under load, which is not built here, and ours is a leader with majorities without
-load; the paper's objects follow each burst of requests, ours move once they have been cheaper elsewhere for half a minute. What should agree, and does, is the
+They do not compare number by number: the paper measures on machines, against EPaxos, which is not built here; ours is a model of distance, against a
+leader with majorities; and an object of ours moves once it has been cheaper elsewhere for half a minute. What should agree, and does, is the
 shape: with locality, most requests cost a round trip inside of a region, a lost node costs nothing, and a lost near region costs the way to the next.
 `

@@ -37,7 +37,7 @@ const (
 var Regions = []quorum.Region{"california", "ireland", "oregon", "tokyo", "virginia"}
 
 // roundTrip is between the regions, in milliseconds: typical public inter-region round-trip times of these five AWS regions,
-// rounded, and 1 ms between two zones of a region. They are not the paper's own measurements, which it gives as a figure.
+// rounded, and 1 ms between two zones of a region. They are not the paper's own measurements.
 // shared: only read.
 var roundTrip = [][]Time{
 	{1, 138, 21, 108, 62},
