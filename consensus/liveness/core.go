@@ -412,9 +412,11 @@ func (c *Core) AppendState(dst []byte) []byte {
 	flag(c.backwards)
 	flag(c.roundDue)
 	flag(c.stalled())
+	pending := Timestamp(0)
 	if c.pendingSince != 0 && !c.stalled() {
-		u(1 + c.mono - min(c.pendingSince, c.mono))
+		pending = 1 + c.mono - min(c.pendingSince, c.mono)
 	}
+	u(pending)
 	u(c.mono - c.anchorMono)
 	u(c.anchorWall - c.anchorMono)
 	left(c.quarantined)
@@ -424,9 +426,10 @@ func (c *Core) AppendState(dst []byte) []byte {
 	// A round whose ack could give nothing any more is as good as forgotten.
 	for s := c.seq; s >= c.earnFrom && s > 0 && c.remembers(s); s-- {
 		if age := c.mono - c.sentAt[s%RoundsMax]; age < c.o.Support {
-			u(age)
+			u(1 + age)
 		}
 	}
+	u(0)
 	for _, n := range c.due {
 		u(uint64(n))
 	}
