@@ -148,6 +148,38 @@ func find(t *testing.T, p plant) found {
 	return found{plant: p, as: "NOT FOUND"}
 }
 
+// TestShrink: a failure comes back smaller, and fails alike.
+func TestShrink(t *testing.T) {
+	disarm, err := failpoint.Arm(failpoint.SimPromiseForgotten, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disarm()
+	for seed := uint64(1); ; seed++ {
+		r, err := Run(seed, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Err == nil || r.Stats.Fates.Delivered < 1000 {
+			continue
+		}
+		const runs = 60
+		small, last := Shrink(seed, nil, r.Err, runs)
+		if len(small) == 0 || kindOfFailure(last) != kindOfFailure(r.Err) {
+			t.Fatalf("%s: %v after %v", Command(seed, small), last, r.Err)
+		}
+		again, err := Run(seed, small, nil)
+		if err != nil || again.Err == nil || again.Err.Error() != last.Error() {
+			t.Errorf("%s does not fail as it said: %v, %v", Command(seed, small), again.Err, last)
+		}
+		if again.Stats.Events > r.Stats.Events {
+			t.Errorf("%d events became %d", r.Stats.Events, again.Stats.Events)
+		}
+		t.Logf("%d deliveries became %d: %s", r.Stats.Fates.Delivered, again.Stats.Fates.Delivered, Command(seed, small))
+		return
+	}
+}
+
 // descriptions reads what the sites of the consensus cores and of this package do.
 func descriptions(t *testing.T) map[failpoint.Site]string {
 	src, err := os.ReadFile("../../internal/failpoint/sites.go")

@@ -56,6 +56,7 @@ func kindOfFailure(err error) string {
 func Shrink(seed uint64, settings []string, failure error, runs int) (smallest []string, last error) {
 	kind := kindOfFailure(failure)
 	smallest, last = settings, failure
+	events := 1 << 62 // of the smallest: a run that is simpler and much longer is not smaller
 	try := func(setting string) bool {
 		if runs <= 0 {
 			return false
@@ -63,14 +64,17 @@ func Shrink(seed uint64, settings []string, failure error, runs int) (smallest [
 		runs--
 		candidate := append(smallest[:len(smallest):len(smallest)], setting)
 		r, err := Run(seed, candidate, nil)
-		if err != nil || r.Err == nil || kind != "" && kindOfFailure(r.Err) != kind {
+		if err != nil || r.Err == nil || kind != "" && kindOfFailure(r.Err) != kind || r.Stats.Events > events+events/8 {
 			return false
 		}
-		smallest, last = candidate, r.Err
+		smallest, last, events = candidate, r.Err, min(events, r.Stats.Events)
 		return true
 	}
 	o := Draw(seed)
 	_ = o.SetAll(strings.Join(settings, " ")) // they ran once already
+	if r, err := Run(seed, settings, nil); err == nil && r.Err != nil {
+		events = r.Stats.Events
+	}
 	for range 2 {
 		for _, f := range faults {
 			if !o.off(f) {

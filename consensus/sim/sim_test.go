@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,18 +19,18 @@ import (
 
 var (
 	simSeed   = flag.Uint64("sim.seed", 0, "run only this seed")
-	simSeeds  = flag.Int("sim.seeds", 0, "run this many seeds (default 60, 20,000 with ATLAS_LONG=1)")
+	simSeeds  = flag.Int("sim.seeds", 0, "run this many seeds (default 100, 20,000 with ATLAS_LONG=1, a tenth of it with -race)")
 	simFrom   = flag.Uint64("sim.from", 1, "the first seed")
 	simFor    = flag.Duration("sim.for", 0, "run seeds for this long")
 	simSet    = flag.String("sim.set", "", "options that are not to be drawn: name=value ...")
 	simTrace  = flag.String("sim.trace", "", "with -sim.seed: write the story of the run to this file, - for standard output")
 	simShrink = flag.Int("sim.shrink", 100, "how many runs may go into making a failure smaller")
-	simJobs   = flag.Int("sim.jobs", 1, "how many seeds run at once")
+	simJobs   = flag.Int("sim.jobs", 0, "how many seeds run at once (default 1, with ATLAS_LONG=1 as many as there are cores)")
 	simKeep   = flag.Bool("sim.keep", false, "go on after a failure")
 )
 
 const (
-	seedsDefault = 60
+	seedsDefault = 100
 	seedsLong    = 20_000
 )
 
@@ -96,12 +97,19 @@ func TestSimulation(t *testing.T) {
 	case long():
 		count = seedsLong
 	default:
-		count = seedsDefault
+		count = seedsDefault / raceSlows
+	}
+	running := *simJobs
+	if running == 0 {
+		running = 1
+		if long() {
+			running = runtime.GOMAXPROCS(0)
+		}
 	}
 	next := *simFrom
 	var mu sync.Mutex
 	var jobs sync.WaitGroup
-	for range *simJobs {
+	for range running {
 		jobs.Go(func() {
 			for {
 				mu.Lock()
@@ -119,7 +127,7 @@ func TestSimulation(t *testing.T) {
 		})
 	}
 	jobs.Wait()
-	sum.Print(os.Stdout, time.Since(begin).Seconds())
+	sum.Print(os.Stdout, time.Since(begin).Seconds(), running)
 	printMarks(t, hits, sum.Seeds)
 }
 
@@ -173,7 +181,7 @@ func runOne(t *testing.T, seed uint64, settings []string) {
 	if r.Err == nil {
 		r.Stats.Searched, r.Err = search(r.History)
 	}
-	r.Stats.Print(os.Stdout, time.Since(begin).Seconds())
+	r.Stats.Print(os.Stdout, time.Since(begin).Seconds(), 1)
 	if r.Err != nil {
 		t.Errorf("%v\n%s", r.Err, Command(seed, settings))
 	}
@@ -211,7 +219,7 @@ func failedOnce(t *testing.T) []failure {
 
 // TestReplay runs 50 seeds twice: the same things happen in the same order.
 func TestReplay(t *testing.T) {
-	for seed := uint64(1001); seed <= 1050; seed++ {
+	for seed := uint64(1001); seed <= 1000+50/raceSlows; seed++ {
 		settings := []string{"safety=2s", "groups=3"}
 		a, err := Run(seed, settings, nil)
 		if err != nil {

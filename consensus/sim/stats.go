@@ -52,14 +52,14 @@ func (s *Stats) Add(o *Stats) {
 	s.HealMost = most
 }
 
-// Print writes the figures as the campaign ends with them.
-func (s *Stats) Print(w io.Writer, wall float64) {
+// Print writes the figures as the campaign ends with them: of so many seconds, with so many runs at once.
+func (s *Stats) Print(w io.Writer, wall float64, jobs int) {
 	f := &s.Fates
 	p := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) } // a report that cannot be written is seen at once
 	p("seeds %d, virtual hours %.1f, events %d, wall %.1f s", s.Seeds, float64(s.Virtual)/3600e9, s.Events, wall)
 	p("messages: sent %d, delivered %d, dropped %d, cut %d, to the dead %d; copies: duplicated %d, of an earlier life %d, forged %d (refused %d); delayed %d, overtaking %d",
 		f.Sent, f.Delivered, f.Dropped, f.Cut, f.ToDead+f.Nowhere, f.Duplicated, f.Stale, f.Forged, f.Refused, f.Delayed, f.Reordered)
-	p("deliveries per second: %.0f", float64(f.Delivered)/max(wall, 1e-9))
+	p("deliveries per second and core, checkers and searches included: %.0f (%d at once)", float64(f.Delivered)/max(wall, 1e-9)/float64(jobs), jobs)
 	p("crashes %d (%d inside a turn), restarts %d, batches lost %d, torn %d; suspended %d; syncs failed %d, disk full %d, slow %d; clock steps %d",
 		s.Crashes, s.CrashesInside, s.Restarts, s.BatchesLost, s.Torn, s.Suspends, s.SyncsFailed, s.DiskFull, s.DiskSlow, s.ClockSteps)
 	p("links cut %d, regions cut %d, clogged %d, swizzled %d; nodes wiped %d", s.Cuts, s.RegionCuts, s.Clogs, s.Swizzles, s.Wipes)
