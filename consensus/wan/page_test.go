@@ -2,7 +2,7 @@
 
 package wan
 
-// page is docs/performance-wan.md, with room for the distances, the table, the ratios and the losses.
+// page is docs/performance-wan.md, with room for the distances, the table, the ratios, the load that moves and the losses.
 const page = `# Latency over wide areas
 
 What each region sees when regions lie far apart: the real consensus core and the real ownership policy in virtual time (package
@@ -44,6 +44,13 @@ there until that node proposes.
 
 | locality | Fz | adaptive, mean | scattered, mean | best leader, mean | scattered / adaptive | leader / adaptive |
 | --- | --- | --- | --- | --- | --- | --- |
+%s
+## When the load moves
+
+Locality 0.90, Fz=0, adaptive. Owners stand where the load is; then, at 0 s, every region asks for what its neighbour on the circle asked for.
+
+| sent | mean | answered in the region |
+| --- | --- | --- |
 %s
 ## When nodes die
 

@@ -11,6 +11,8 @@ type Result struct {
 	Latency [][]uint32
 	// Local is how many of them were answered from the region that asked.
 	Local int
+	// Slices is the same by when they were sent, in steps of SliceLen.
+	Slices []Slice
 	// Moves is how often an object was released to another node, the time before the measuring included; Pause is the sum of
 	// the times from a release that has arrived to the ballot that was won.
 	Moves int
@@ -21,6 +23,15 @@ type Result struct {
 	Snapshots int
 	Messages  uint64
 	Events    uint64
+}
+
+// SliceLen is the length of a Slice.
+const SliceLen = 20 * Second
+
+// Slice is the requests that were sent in one piece of the time that is measured.
+type Slice struct {
+	Requests, Local int
+	Sum             Time // of latencies
 }
 
 // All is the latencies of all regions, rising.

@@ -90,6 +90,8 @@ type Options struct {
 	// Sync is how long a disk takes to make a batch durable.
 	Sync   Time
 	Policy ownership.Options
+	// Shift moves the mean of each region to where the next one's was, when Warm ends.
+	Shift bool
 	// Kill is nodes that die, for good, when Warm ends.
 	Kill []quorum.NodeID
 }
@@ -102,6 +104,7 @@ type load struct {
 	rng     *rand.Rand
 	objects int
 	sigma   float64 // of the normal distribution, in objects; 0: uniform
+	shift   int     // by how many regions the means have moved
 }
 
 // newLoad finds the width of the distributions: the means of the regions lie evenly on a circle of all objects, and the share
@@ -120,6 +123,7 @@ func (l *load) object(region int) int {
 	if l.sigma == 0 {
 		return l.rng.IntN(l.objects)
 	}
+	region = (region + l.shift) % len(Regions)
 	mean := (float64(region) + 0.5) * float64(l.objects) / float64(len(Regions))
 	at := int(math.Floor(mean + l.rng.NormFloat64()*l.sigma))
 	return ((at % l.objects) + l.objects) % l.objects

@@ -96,7 +96,7 @@ func TestTable(t *testing.T) {
 		if !long {
 			t.Fatal("-rewrite wants ATLAS_LONG=1")
 		}
-		doc := fmt.Sprintf(page, distances(), text, ratios, losses(t, long))
+		doc := fmt.Sprintf(page, distances(), text, ratios, shift(t, long), losses(t, long))
 		if err := os.WriteFile(document, []byte(doc), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -162,6 +162,28 @@ var out strings.Builder
 
 // A node's death with Fn=1 is not felt, and that of the nearest region with Fz=1 costs the way to the next.
 func TestLosses(t *testing.T) { t.Log("\n" + losses(t, false)) }
+
+// shift is the run in which the load moves from each region to the next: what the clients see from then on.
+func shift(t *testing.T, long bool) string {
+	t.Helper()
+	o := options(long)
+	o.Locality, o.Shift, o.Measure = 0.9, true, 240*Second
+	r := mustRun(t, o)
+	var b strings.Builder
+	mean := func(s *Slice) float64 { return float64(s.Sum) / float64(Millisecond) / float64(max(1, s.Requests)) }
+	for i := range r.Slices {
+		s := &r.Slices[i]
+		at := i * int(SliceLen/Second)
+		fmt.Fprintf(&b, "| %d to %d s | %.1f ms | %.0f %% |\n", at, at+int(SliceLen/Second), mean(s), 100*float64(s.Local)/float64(max(1, s.Requests)))
+	}
+	if first, last := mean(&r.Slices[0]), mean(&r.Slices[len(r.Slices)-1]); last*2 > first {
+		t.Errorf("the load moved, and latency went from %.1f to %.1f ms only", first, last)
+	}
+	return b.String()
+}
+
+// Owners follow a load that moves.
+func TestShift(t *testing.T) { t.Log("\n" + shift(t, false)) }
 
 // Equal options give equal results, another seed another.
 func TestDeterminism(t *testing.T) {

@@ -285,7 +285,7 @@ func (r *replica) Entries(lo, hi consensus.Slot, maxBytes int) ([]consensus.Entr
 func (w *world) run() error {
 	measured := start + 2*Second + w.o.Warm
 	end := measured + w.o.Measure
-	killed := false
+	begun := false
 	for len(w.events) > 0 {
 		e := heap.Pop(&w.events).(*event)
 		if e.at >= end {
@@ -293,8 +293,11 @@ func (w *world) run() error {
 		}
 		w.now = e.at
 		w.result.Events++
-		if !killed && w.now >= measured {
-			killed = true
+		if !begun && w.now >= measured {
+			begun = true
+			if w.o.Shift {
+				w.load.shift = 1
+			}
 			for _, id := range w.o.Kill {
 				w.nodes[id-1].dead = true
 			}
@@ -364,7 +367,15 @@ func (w *world) answered(e *event) {
 		return
 	}
 	w.result.Latency[ask.region] = append(w.result.Latency[ask.region], uint32((w.now-ask.sent)/Microsecond))
+	slice := (ask.sent - start - 2*Second - w.o.Warm) / SliceLen
+	for slice >= uint64(len(w.result.Slices)) {
+		w.result.Slices = append(w.result.Slices, Slice{})
+	}
+	s := &w.result.Slices[slice]
+	s.Requests++
+	s.Sum += w.now - ask.sent
 	if e.on.n.region == ask.region {
 		w.result.Local++
+		s.Local++
 	}
 }
