@@ -89,9 +89,9 @@ func (x *explorer) text(a action) string {
 	s := ""
 	switch a.kind {
 	case deliver:
-		s = "deliver " + x.messages[a.arg].text
+		s = "deliver " + x.label(a.arg)
 		if a.again {
-			s = "repeat " + x.messages[a.arg].text
+			s = "repeat " + x.label(a.arg)
 		}
 	case release, lose, expire, support, gain:
 		s = fmt.Sprintf("%s %d %d", kindNames[a.kind], a.node+1, a.arg+1)

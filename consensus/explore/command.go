@@ -53,13 +53,13 @@ func (r *run) command(a action) bool {
 		l.retired = uint8(a.arg) + 1
 		err = l.core.Retire(r.x.setup.Configurations[a.arg].Version)
 	case compact:
-		l.core.Compact(l.core.Status().Applied)
+		l.core.Compact(l.core.Status().Last) // more than it may do
 	}
 	switch {
 	case err == nil:
 		return true
 	case errors.Is(err, consensus.ErrInvalid), errors.Is(err, consensus.ErrNotOwner), errors.Is(err, consensus.ErrBusy),
-		errors.Is(err, consensus.ErrNotVoter), errors.Is(err, consensus.ErrStopped), err.Error() == "not yet":
+		errors.Is(err, consensus.ErrNotVoter), errors.Is(err, consensus.ErrStopped), unknownConfiguration(err):
 		return false
 	}
 	r.fail("%s: %w", kindNames[a.kind], err)

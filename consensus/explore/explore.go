@@ -46,6 +46,7 @@ type explorer struct {
 
 	messages   []message
 	messageIDs map[hash128]uint16
+	texts      map[string]int // how many messages look so
 
 	facts   []fact
 	factIDs map[fact]uint32
@@ -61,6 +62,7 @@ type explorer struct {
 
 	outcomes   []outcome
 	outcomeIDs map[asking]uint32
+	leases     map[[2]uint32]bool // by local and view
 
 	buf   []byte
 	stats Stats
@@ -100,13 +102,14 @@ type message struct {
 	stream  uint8 // which two nodes it goes between
 	asks    bool  // from the owner; else to it
 	text    string
+	hash    uint16
 }
 
 func newExplorer(s *Setup) *explorer {
 	return &explorer{
-		setup: s, localIDs: map[hash128]uint32{}, messageIDs: map[hash128]uint16{}, factIDs: map[fact]uint32{},
+		setup: s, localIDs: map[hash128]uint32{}, messageIDs: map[hash128]uint16{}, texts: map[string]int{}, factIDs: map[fact]uint32{},
 		historyIDs: map[hash128]uint32{}, learned: map[learning]learnt{}, fabricIDs: map[fabric]uint32{}, viewIDs: map[view]uint32{},
-		outcomeIDs: map[asking]uint32{},
+		outcomeIDs: map[asking]uint32{}, leases: map[[2]uint32]bool{},
 	}
 }
 
@@ -157,6 +160,15 @@ func (x *explorer) message(m *consensus.Message) uint16 {
 	})
 	x.messageIDs[h] = id
 	return id
+}
+
+// label is how a trace names a message: its text, and where that is not enough a part of its hash.
+func (x *explorer) label(id uint16) string {
+	m := &x.messages[id]
+	if x.texts[m.text] > 1 {
+		return fmt.Sprintf("%s ~%04x", m.text, m.hash)
+	}
+	return m.text
 }
 
 func (x *explorer) history(h *history) uint32 {
@@ -316,6 +328,10 @@ func (x *explorer) dead(w *world, m *message) bool {
 		return !to.durable.rec.Promised.Less(b) && !to.written.remembers(b)
 	case consensus.Release:
 		return false
+	case consensus.Snapshot:
+		if m.message.Slot > to.durable.rec.Commit {
+			return false // state is welcome, whoever asked for it
+		}
 	}
 	if owner.status.Ballot == b {
 		return false
@@ -581,5 +597,13 @@ func (x *explorer) judge(w *world) error {
 }
 
 func (x *explorer) holdsLease(w *world, n int) bool {
-	return x.ask(w.node[n], x.view(w.fab, n), action{kind: kinds, node: uint8(n)}).refused
+	key := [2]uint32{w.node[n], x.view(w.fab, n)}
+	holds, ok := x.leases[key]
+	if !ok {
+		l := x.locals[key[0]]
+		core := l.core.Clone(&logView{&l.written}, &eyes{view: x.views[key[1]]})
+		holds = core.HoldsLease()
+		x.leases[key] = holds
+	}
+	return holds
 }

@@ -339,14 +339,26 @@ func (im *image) covers(m *consensus.Message) error {
 		if r.Promised.Less(m.Ballot) || r.Promised == m.Ballot && (r.Accepted != m.Ballot || r.Last < m.Slot) {
 			return fmt.Errorf("I4: slot %d at %s acknowledged, durable is slot %d at %s", m.Slot, m.Ballot, r.Last, r.Accepted)
 		}
+		return im.coversFort(m)
+	case consensus.Fortified:
+		return im.coversFort(m)
 	case consensus.Learned:
 		if r.Last < m.Slot {
 			return fmt.Errorf("I4: slot %d learned, durable is slot %d", m.Slot, r.Last)
 		}
-	case consensus.Prepare, consensus.AcceptSync, consensus.Accept, consensus.Learn:
+	case consensus.Prepare, consensus.AcceptSync, consensus.Accept, consensus.Learn, consensus.Confirmed, consensus.Fortify, consensus.Confirm:
 		if r.Promised.Less(m.Ballot) {
 			return fmt.Errorf("I4: %s at %s sent, the own promise that is durable is %s", m.Type, m.Ballot, r.Promised)
 		}
+	}
+	return nil
+}
+
+// coversFort: an acceptor that says that it is tied to a life is durably so, unless it has promised another since.
+func (im *image) coversFort(m *consensus.Message) error {
+	want := consensus.Fort{Owner: m.Ballot.Node, Epoch: m.FortEpoch}
+	if m.FortEpoch != 0 && im.rec.Promised == m.Ballot && im.rec.Fort != want {
+		return fmt.Errorf("I4: tie to epoch %d of node %d told, durable is epoch %d of node %d", want.Epoch, want.Owner, im.rec.Fort.Epoch, im.rec.Fort.Owner)
 	}
 	return nil
 }

@@ -126,8 +126,8 @@ func (x *explorer) begin() (world, error) {
 		return w, err
 	}
 	for _, line := range x.setup.Prelude {
-		if line == "run" {
-			w, err = x.runAll(w)
+		if rest, ok := strings.CutPrefix(line, "run"); ok {
+			w, err = x.runAll(w, rest)
 		} else {
 			w, err = x.script(w, line)
 		}
@@ -150,7 +150,13 @@ func (x *explorer) script(w world, line string) (world, error) {
 		Configure: true, Seals: true, Compacts: 255,
 	}
 	moves := x.moves(&w, nil)
-	at := slices.IndexFunc(moves, func(a action) bool { return x.text(a) == line })
+	at := slices.IndexFunc(moves, func(a action) bool {
+		text := x.text(a)
+		if a.kind == deliver && !strings.Contains(text, " ~") && strings.Contains(line, " ~") {
+			text = strings.Replace(text, x.messages[a.arg].text, fmt.Sprintf("%s ~%04x", x.messages[a.arg].text, x.messages[a.arg].hash), 1)
+		}
+		return text == line
+	})
 	if at < 0 {
 		bare := func(s string) string {
 			return strings.Join(slices.DeleteFunc(strings.Fields(s), func(w string) bool { return w[0] == '~' }), " ")
@@ -168,12 +174,15 @@ func (x *explorer) script(w world, line string) (world, error) {
 	return to, err
 }
 
-// runAll delivers all messages, oldest first, each once, and those that follow.
-func (x *explorer) runAll(w world) (world, error) {
+// runAll delivers all messages, oldest first, each once, and those that follow. If it is told nodes, others get none.
+func (x *explorer) runAll(w world, only string) (world, error) {
 	done := map[uint16]bool{}
 	for {
-		i := slices.IndexFunc(w.net, func(id uint16) bool { return !done[id] })
+		i := slices.IndexFunc(w.net, func(id uint16) bool {
+			return !done[id] && (only == "" || strings.Contains(only, fmt.Sprintf(" %d", x.messages[id].to+1)))
+		})
 		if i < 0 {
+			w.net = nil
 			return w, nil
 		}
 		id := w.net[i]
@@ -305,7 +314,7 @@ func (x *explorer) changes(w *world, n int, add func(kind, int)) {
 			add(retire, 0)
 		}
 	}
-	if w.used[usedCompacts] < b.Compacts && l.status.Applied+1 > l.written.rec.First {
+	if w.used[usedCompacts] < b.Compacts && l.status.Last >= max(l.written.rec.First, 1) {
 		add(compact, 0)
 	}
 }

@@ -27,8 +27,9 @@ type Setup struct {
 	Nodes int
 	// Homes are the regions of the ballots that a node campaigns for globally; a node without has all regions.
 	Homes map[consensus.NodeID][]quorum.Region
-	// Prelude is run before the exploration begins: one action a line as in a trace, and `run`, which does and delivers all that
-	// is to be done. Its messages are then gone, and its actions do not count against the bounds.
+	// Prelude is run before the exploration begins: one action a line as in a trace, and `run`, which delivers all messages, or
+	// `run 1 2`, which delivers those to nodes 1 and 2 and loses the others. Its messages are then gone, and its actions do not
+	// count against the bounds.
 	Prelude []string
 	// Fabric: the nodes have leases. Without, nobody is ever blocked.
 	Fabric bool

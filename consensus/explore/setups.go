@@ -14,51 +14,167 @@ func only(q *quorum.Config) []consensus.Configuration {
 
 func nodes(ids ...consensus.NodeID) []consensus.NodeID { return ids }
 
+// from1to2 are two configurations.
+func from1to2(first, second *quorum.Config) []consensus.Configuration {
+	return []consensus.Configuration{{Version: 1, Quorums: first}, {Version: 2, Quorums: second}}
+}
+
+// The grids of the setups.
+var (
+	// shared: grids do not change. Three nodes in one region, of which two are a quorum.
+	three = grid(1, 0, 3)
+	// shared: two nodes in region a, one in b: a Q2 in a is both of its nodes, a Q1 is one of a and that of b.
+	twoAndOne = grid(1, 0, 2, 1)
+	// shared: three regions of one node.
+	threeRegions0 = grid(0, 0, 1, 1, 1)
+	threeRegions1 = grid(0, 1, 1, 1, 1)
+	twoRegions0   = grid(0, 0, 1, 1)
+	// shared: three regions of one node, of which region a has gone and d come.
+	otherRegions1 = mustGrid([]quorum.Voter{{Node: 2, Region: "b"}, {Node: 3, Region: "c"}, {Node: 4, Region: "d"}}, 0, 1)
+)
+
+func homes(of ...[]quorum.Region) map[consensus.NodeID][]quorum.Region {
+	m := map[consensus.NodeID][]quorum.Region{}
+	for i, h := range of {
+		m[consensus.NodeID(i+1)] = h
+	}
+	return m
+}
+
+type regions = []quorum.Region
+
+// The most states that one exploration of the default suite and of ATLAS_LONG visits. The former reach it nowhere.
+const (
+	defaultStates = 700_000
+	longStates    = 8_000_000
+)
+
 // Setups are the explorations of the default suite.
 func Setups() []Setup {
-	three := only(grid(1, 0, 3))
-	return []Setup{
+	list := []Setup{
 		{
 			Name: "a-steal", About: "three nodes of one region, two of which own in turn",
-			Configurations: three, Nodes: 3,
+			Configurations: only(three), Nodes: 3,
 			Bounds: Bounds{Campaigns: 2, Slots: 2, Proposers: nodes(1, 2), Inflight: 1},
 		},
 		{
 			Name: "a-crash", About: "the same with one slot, and any node crashes once, at any point",
-			Configurations: three, Nodes: 3,
+			Configurations: only(three), Nodes: 3,
 			Bounds: Bounds{Campaigns: 2, Slots: 1, Crashes: 1, Proposers: nodes(1, 2), Inflight: 1},
 		},
 		{
 			Name: "a-retry", About: "one owner whose messages are lost and sent again",
-			Configurations: three, Nodes: 3,
+			Configurations: only(three), Nodes: 3,
 			Bounds: Bounds{Campaigns: 1, Slots: 2, Ticks: true, Proposers: nodes(1), Inflight: 1},
 		},
 		{
+			Name: "b-regions0", About: "an owner whose home is one region of two nodes, Fz=0; the other takes over locally, another region steals",
+			Configurations: only(twoAndOne), Nodes: 3, Homes: homes(regions{"a"}, regions{"a"}, regions{"b"}),
+			Prelude: []string{"campaign 1", "run"},
+			Bounds:  Bounds{Campaigns: 1, Locals: 1, Slots: 1, Inflight: 1},
+		},
+		{
+			Name: "b-regions1", About: "three regions of one node, Fz=1, homes of two regions; a local and a global ballot compete",
+			Configurations: only(threeRegions1), Nodes: 3, Homes: homes(regions{"a", "b"}, regions{"a", "b"}, regions{"b", "c"}),
+			Prelude: []string{"campaign 1", "run"},
+			Bounds:  Bounds{Campaigns: 1, Locals: 1, Slots: 1, Inflight: 1},
+		},
+		{
+			Name: "c-remove", About: "three regions of one node become two, Fz=0: by phase 1 in both, or by a stop-sign",
+			Configurations: from1to2(threeRegions0, twoRegions0), Nodes: 3,
+			Prelude: []string{"campaign 1", "run"},
+			Bounds:  Bounds{Campaigns: 2, Slots: 1, StopSigns: 1, Configure: true, Proposers: nodes(1, 2), Inflight: 1},
+		},
+		{
+			Name: "c-leave", About: "the same, and the owner is in the region that goes",
+			Configurations: from1to2(threeRegions0, twoRegions0), Nodes: 3,
+			Prelude: []string{"campaign 3", "run"},
+			Bounds:  Bounds{Campaigns: 1, Slots: 2, StopSigns: 1, Configure: true, Proposers: nodes(1, 3), Inflight: 1},
+		},
+		{
+			Name: "c-replace", About: "of three regions one is replaced, Fz=1",
+			Configurations: from1to2(threeRegions1, otherRegions1), Nodes: 4,
+			Prelude: []string{"campaign 1", "run"},
+			Bounds:  Bounds{Campaigns: 1, Slots: 1, StopSigns: 1, Configure: true, Proposers: nodes(1, 2), Inflight: 1},
+		},
+		{
+			Name: "c-teach", About: "the same, with a log that only two nodes have",
+			Configurations: from1to2(threeRegions1, otherRegions1), Nodes: 4,
+			Prelude: []string{"campaign 1", "run", "propose 1", "run 1 2", "tick 1", "run 1 2"},
+			Bounds:  Bounds{Campaigns: 1, Slots: 1, Configure: true, Proposers: nodes(2), Inflight: 1},
+		},
+		{
+			Name: "d-lease", About: "an owner with a lease, its epoch rises, another steals",
+			Configurations: only(three), Nodes: 3, Fabric: true,
+			Prelude: []string{"campaign 1", "run"},
+			Bounds:  Bounds{Campaigns: 1, Slots: 1, Leases: true, Epochs: 1, Renewals: 1, Proposers: nodes(1, 2), Inflight: 1},
+		},
+		{
+			Name: "d-release", About: "an owner with a lease gives the group away",
+			Configurations: only(three), Nodes: 3, Fabric: true,
+			Prelude: []string{"campaign 1", "run"},
+			Bounds:  Bounds{Slots: 1, Releases: 1, Leases: true, Reads: 1, Proposers: nodes(1, 2), Inflight: 1},
+		},
+		{
+			Name: "d-read", About: "a read without a lease while another steals",
+			Configurations: only(three), Nodes: 3,
+			Prelude: []string{"campaign 1", "run"},
+			Bounds:  Bounds{Campaigns: 1, Slots: 1, Reads: 1, Proposers: nodes(1, 2), Inflight: 1},
+		},
+		{
+			Name: "e-snapshot", About: "the log is trimmed above what a node has; it gets a snapshot, or steals",
+			Configurations: only(three), Nodes: 3,
+			Prelude: []string{"campaign 1", "run", "propose 1", "run 1 2"},
+			Bounds:  Bounds{Campaigns: 1, Slots: 1, Compacts: 1, Ticks: true, Proposers: nodes(2, 3), Inflight: 1},
+		},
+		{
 			Name: "f-reorder", About: "messages in any order, and one of them twice",
-			Configurations: three, Nodes: 3,
+			Configurations: only(three), Nodes: 3,
 			Bounds: Bounds{Campaigns: 1, Slots: 2, Network: Reorder, Repeats: 1, Proposers: nodes(1)},
 		},
 		{
 			Name: "f-repeat", About: "messages in any order and any number of times, while another steals",
-			Configurations: three, Nodes: 3,
+			Configurations: only(three), Nodes: 3,
 			Bounds: Bounds{Campaigns: 2, Slots: 1, Network: Repeat, Proposers: nodes(1, 2)},
 		},
 		{
 			Name: "f-stall", About: "a node that takes inputs while its disk is slow",
-			Configurations: three, Nodes: 3,
+			Configurations: only(three), Nodes: 3,
 			Bounds: Bounds{Campaigns: 2, Slots: 1, Stalls: 1, Proposers: nodes(1, 2), Inflight: 1},
 		},
 	}
+	for i := range list {
+		list[i].Bounds.States = defaultStates
+	}
+	return list
 }
 
-// LongSetups are those that ATLAS_LONG adds.
+// LongSetups are those that ATLAS_LONG adds: the same with wider bounds.
 func LongSetups() []Setup {
-	three := only(grid(1, 0, 3))
-	return []Setup{
-		{
-			Name: "a-long", About: "three nodes of one region, three ballots, two slots, one crash",
-			Configurations: three, Nodes: 3,
-			Bounds: Bounds{Campaigns: 3, Slots: 2, Crashes: 1, Proposers: nodes(1, 2), Inflight: 1, States: 100e6},
-		},
+	var list []Setup
+	wider := map[string]func(*Setup){
+		"a-steal":    func(s *Setup) { s.Bounds.Campaigns, s.Bounds.Inflight = 3, 1 },
+		"a-crash":    func(s *Setup) { s.Bounds.Slots = 2 },
+		"b-regions0": func(s *Setup) { s.Bounds.Crashes, s.Bounds.Locals = 1, 2 },
+		"b-regions1": func(s *Setup) { s.Bounds.Crashes, s.Bounds.Locals = 1, 2 },
+		"c-remove":   func(s *Setup) { s.Bounds.Crashes, s.Bounds.Slots = 1, 2 },
+		"c-leave":    func(s *Setup) { s.Bounds.Crashes, s.Bounds.Campaigns = 1, 2 },
+		"c-replace":  func(s *Setup) { s.Bounds.Crashes, s.Bounds.Slots, s.Bounds.Campaigns = 1, 2, 2 },
+		"d-lease":    func(s *Setup) { s.Bounds.Crashes = 1 },
+		"d-release":  func(s *Setup) { s.Bounds.Crashes, s.Bounds.Campaigns = 1, 1 },
+		"d-read":     func(s *Setup) { s.Bounds.Crashes, s.Bounds.Reads, s.Bounds.Campaigns = 1, 2, 2 },
+		"e-snapshot": func(s *Setup) { s.Bounds.Crashes, s.Bounds.Slots = 1, 2 },
+		"f-stall":    func(s *Setup) { s.Bounds.Stalls, s.Bounds.Crashes = 2, 1 },
 	}
+	for _, s := range Setups() {
+		widen, ok := wider[s.Name]
+		if !ok {
+			continue
+		}
+		widen(&s)
+		s.Name += "-long"
+		s.Bounds.States = longStates
+		list = append(list, s)
+	}
+	return list
 }
