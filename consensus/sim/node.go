@@ -510,24 +510,38 @@ func (n *node) finish(sent bool) {
 // sendCore sends a core's message as bytes.
 func (n *node) sendCore(r *replica, m *consensus.Message) {
 	w := n.w
-	if m.To == n.id && m.Type == consensus.Fortify {
-		return // INTERIM F3
-	}
 	p := &packet{kind: packetCore, from: n.id, to: m.To, group: int32(r.g)}
 	if m.Type == consensus.Snapshot {
 		c := *m
 		m, p.snapshot = &c, r.takeSnapshot(&c)
 	}
 	w.check.sent(n, r.g, m)
-	if m.Type == consensus.Nack && m.StaleCfg != 0 {
-		w.sometimes("a ballot of a sealed configuration was refused")
-	}
+	n.noteMessage(m)
 	if w.tracing() {
 		w.trace(n.id, "g%d sends %v", r.g, m)
 	}
 	p.bytes = m.AppendTo(nil)
 	w.stats.note(m)
 	w.send(p)
+}
+
+// noteMessage looks for rare things in what a core sends.
+func (n *node) noteMessage(m *consensus.Message) {
+	w := n.w
+	switch {
+	case m.Type == consensus.Nack && m.StaleCfg != 0:
+		w.sometimes("a ballot of a sealed configuration was refused")
+	case m.Type == consensus.Nack && m.LeasedOwner == n.id:
+		w.sometimes("an owner refused a stealer because of its own lease")
+	case m.Type == consensus.Nack && m.LeasedOwner != 0:
+		if _, quarantined := n.live.Quarantined(); quarantined {
+			w.sometimes("a node in quarantine refused a stealer")
+		}
+	case m.Type == consensus.PrePromise && !m.Release.IsZero():
+		w.sometimes("a node that lost its ballot untied others")
+	case m.Type == consensus.Snapshot && m.Ballot.Node != n.id:
+		w.sometimes("a campaign was brought up to date by a snapshot")
+	}
 }
 
 // open returns the replica of a group, made from the disk if it is not in memory.

@@ -442,6 +442,11 @@ func (r *replica) loseOwnership() {
 
 // noteRecord looks for what a new record says of rare things.
 func (r *replica) noteRecord(rec *consensus.Record) {
+	for _, p := range rec.GlobalPromises {
+		if p.Sticky {
+			r.n.w.sometimes("a list of global promises overflowed")
+		}
+	}
 	im := r.n.disk.view.groups[r.g]
 	if im == nil || im.record == nil || im.rec.Accepted != rec.Accepted {
 		return

@@ -64,7 +64,7 @@ func (n *node) serve(q *rpc) {
 		st = r.core.Status()
 	}
 	switch {
-	case st.State >= consensus.Won && !st.Stopped:
+	case st.State >= consensus.Won:
 		if q.command.verb == verbGet && q.index {
 			r.readIndex(q)
 		} else if q.command.verb == verbGet {
