@@ -106,7 +106,6 @@ func (c *Core) promise(b Ballot) {
 	if c.state == Probing || c.state != Follower && c.ballot.Less(b) {
 		c.stepDown()
 	}
-	c.release = Ballot{}
 }
 
 // vow promises b in phase 1: a Q1 may rest on it.

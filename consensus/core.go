@@ -141,7 +141,7 @@ type Status struct {
 	TrimTo Slot
 	// LeasedBy is who kept the last campaign from its promises, Owner 0 if nobody.
 	LeasedBy LeasedBy
-	// Released is the ballot that its owner released to this node, until a campaign has used it; zero for none.
+	// Released is the ballot that its owner released to this node, while the campaign with it lasts; zero for none.
 	Released Ballot
 }
 

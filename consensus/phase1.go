@@ -52,7 +52,9 @@ func (c *Core) Campaign(s Scope) error {
 
 // campaign begins with all that Campaign checked.
 func (c *Core) campaign(s Scope, home quorum.Home) error {
+	release := c.release
 	c.stepDown()
+	c.release = release
 	c.behind, c.needGlobal, c.leasedBy = false, false, LeasedBy{}
 	if err := c.nextBallot(c.newest().Version); err != nil {
 		return err
@@ -152,7 +154,8 @@ func (c *Core) stepDown() {
 	if c.p != nil {
 		c.p.loseReads(c)
 	}
-	c.state, c.scope, c.ballot, c.home, c.recovered, c.p, c.uncommittedBytes = Follower, Global, Ballot{}, quorum.Home{}, 0, nil, 0
+	c.state, c.scope, c.ballot, c.home, c.release = Follower, Global, Ballot{}, quorum.Home{}, Ballot{}
+	c.recovered, c.p, c.uncommittedBytes = 0, nil, 0
 }
 
 // all addresses a message at the own ballot to everyone who is asked in phase 1.

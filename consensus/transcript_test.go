@@ -18,6 +18,12 @@ import (
 // story is the world of one file in testdata. Its commands:
 //
 //	cluster regions=(3,2) [fn=1] [fz=0] [message-bytes=N] [retained=N]   new nodes 1, 2, ... by region
+//	               [home=(a,b)] [epoch=E] [snapshot-ms=T]                    epoch: with leases; each node's life
+//	node N                                                               one more node, which is no voter
+//	configure N|all version=V regions=(1,1) [nodes=(1,2)] [fn=1] [fz=0] [learners=(4)]   nodes by region, else 1, 2, ...
+//	retire N V | seal N V | home N [a b] | compact N upTo | release N to=M | lease N | read N id
+//	stop-sign N at=T next=V
+//	support N->M ... | expire N->M ... | epoch N E | quarantine N ms     what the fabric says; N supports M
 //	campaign N [local] [unasked]   unasked: as if all had answered the PrePrepare
 //	propose N at=T [payload ...] | tick T                   inputs; tick is for all nodes, T in milliseconds
 //	io N ...            take each node's Ready and do it whole, until there is none
@@ -30,11 +36,12 @@ import (
 //	crash N [keep=B] | start N                                           the disk keeps what was synced and B batches more
 //	status N ... | log N ... | network                                   what there is
 type story struct {
-	t     *testing.T
-	nodes []*testNode
-	q     *quorum.Config
-	net   []Message
-	out   strings.Builder
+	t      *testing.T
+	nodes  []*testNode
+	q      *quorum.Config
+	tuning Tuning
+	net    []Message
+	out    strings.Builder
 }
 
 func TestTranscripts(t *testing.T) {
@@ -121,6 +128,10 @@ func (s *story) command(d *datadriven.TestData) {
 		for _, m := range s.net {
 			s.printf("%v", m)
 		}
+	case "node", "configure", "retire", "seal", "home", "compact", "release", "lease", "read", "stop-sign":
+		s.inputs(d)
+	case "support", "expire", "epoch", "quarantine":
+		s.fabrics(d)
 	default:
 		s.t.Fatalf("%s: unknown command %s", d.Pos, d.Cmd)
 	}
@@ -136,6 +147,21 @@ func flags(st Status, c *Core) string {
 	}
 	if st.Behind {
 		b.WriteString(" behind")
+	}
+	if st.NeedGlobal {
+		b.WriteString(" need-global")
+	}
+	if st.Stopped {
+		fmt.Fprintf(&b, " stopped=%d->%d", st.StopSlot, st.StopNext)
+	}
+	if st.LeasedBy.Owner != 0 {
+		fmt.Fprintf(&b, " leased-by=%d", st.LeasedBy.Owner)
+	}
+	if st.Cfg > 1 {
+		fmt.Fprintf(&b, " cfg=%d established=%d", st.Cfg, st.Established)
+	}
+	if st.StaleCfg > 0 {
+		fmt.Fprintf(&b, " stale-cfg=%d", st.StaleCfg)
 	}
 	if c.NeedsTick() {
 		b.WriteString(" needs-tick")
@@ -184,16 +210,39 @@ func (s *story) cluster(d *datadriven.TestData) {
 		s.must(err)
 		sizes = append(sizes, n)
 	}
-	s.q, s.nodes, s.net = layout(sizes, fn, fz), nil, nil
+	ms := 0
+	if d.MaybeScanArgs(s.t, "snapshot-ms", &ms) {
+		tuning.SnapshotRetryAfter = Timestamp(ms) * 1e6
+	}
+	epoch := uint64(0)
+	d.MaybeScanArgs(s.t, "epoch", &epoch)
+	s.q, s.nodes, s.net, s.tuning = layout(sizes, fn, fz), nil, nil, tuning
 	for i := range s.q.Len() {
-		n := newTestNode(NodeID(i+1), s.q, &tuning, func(m Message) {
-			s.printf("  send %v", m)
-			s.net = append(s.net, m)
-		})
-		n.onReady = s.ready
-		s.nodes = append(s.nodes, n)
+		n := s.addNode(NodeID(i + 1))
+		if epoch != 0 {
+			n.fabric = &testFabric{epoch: epoch, supports: map[NodeID]uint64{}, from: map[NodeID]bool{}}
+		}
+		for _, a := range d.CmdArgs {
+			if a.Key == "home" {
+				n.home = regionsOf(a.Vals)
+			}
+		}
 		s.must(n.start())
 	}
+}
+
+func (s *story) addNode(id NodeID) *testNode {
+	n := newTestNode(id, s.q, &s.tuning, nil)
+	n.send = func(m Message) {
+		s.printf("  send %v", m)
+		if m.Type == Snapshot { // the state travels beside it, and arrives
+			s.byID(fmt.Sprint(m.To)).staged = n.state(m.Slot)
+		}
+		s.net = append(s.net, m)
+	}
+	n.onReady = s.ready
+	s.nodes = append(s.nodes, n)
+	return n
 }
 
 // ready prints what a core handed out.
@@ -206,7 +255,7 @@ func (s *story) ready(n *testNode, r *Ready) {
 		line += fmt.Sprintf(" write [%s]", describeEntries(r.Entries))
 	}
 	if rec := r.Record; rec != nil {
-		line += fmt.Sprintf(" record promised=%s accepted=%s last=%d commit=%d applied=%d first=%d", rec.Promised, rec.Accepted, rec.Last, rec.Commit, rec.Applied, rec.First)
+		line += fmt.Sprintf(" record promised=%s accepted=%s last=%d commit=%d applied=%d first=%d%s", rec.Promised, rec.Accepted, rec.Last, rec.Commit, rec.Applied, rec.First, ties(rec))
 	}
 	if r.MustSync {
 		line += " SYNC"
@@ -216,6 +265,21 @@ func (s *story) ready(n *testNode, r *Ready) {
 	}
 	if r.Atomic {
 		line += " ATOMIC"
+	}
+	if r.CompactTo != 0 {
+		line += fmt.Sprintf(" compact=%d", r.CompactTo)
+	}
+	if r.Snapshot != nil {
+		line += fmt.Sprintf(" ingest the state at %d", r.Snapshot.Slot)
+	}
+	for _, w := range r.Withdrawals {
+		line += fmt.Sprintf(" withdraw node %d below epoch %d", w.Node, w.Epoch)
+	}
+	for _, read := range r.Reads {
+		line += fmt.Sprintf(" read %d at %d", read.ID, read.Slot)
+	}
+	for _, id := range r.ReadsLost {
+		line += fmt.Sprintf(" read %d is lost", id)
 	}
 	if line != fmt.Sprintf("node %d:", n.id) {
 		s.printf("%s", line)
