@@ -23,7 +23,7 @@ const oregon, california, virginia = 2, 0, 4
 
 // options of a run, small enough for every test run, or as the paper has it.
 func options(long bool) Options {
-	o := Options{Seed: 1, Objects: 40, Nodes: 3, Fn: 1, LeaderRegion: virginia, Rate: 6, Warm: 5 * Second, Measure: 40 * Second, Sync: Millisecond}
+	o := Options{Seed: 1, Objects: 25, Nodes: 3, Fn: 1, LeaderRegion: virginia, Rate: 4, Warm: 5 * Second, Measure: 40 * Second, Sync: Millisecond}
 	if long {
 		o.Objects, o.Rate, o.Measure = 1000, 60, 60*Second
 	}
@@ -167,7 +167,10 @@ func TestLosses(t *testing.T) { t.Log("\n" + losses(t, false)) }
 func shift(t *testing.T, long bool) string {
 	t.Helper()
 	o := options(long)
-	o.Locality, o.Shift, o.Measure = 0.9, true, 240*Second
+	o.Locality, o.Shift, o.Measure = 0.9, true, 160*Second
+	if long {
+		o.Measure = 240 * Second
+	}
 	r := mustRun(t, o)
 	var b strings.Builder
 	mean := func(s *Slice) float64 { return float64(s.Sum) / float64(Millisecond) / float64(max(1, s.Requests)) }
@@ -189,7 +192,7 @@ func TestShift(t *testing.T) { t.Log("\n" + shift(t, false)) }
 func TestDeterminism(t *testing.T) {
 	o := options(false)
 	o.Locality, o.Fz = 0.7, 1
-	o.Warm, o.Measure = 80*Second, 10*Second
+	o.Warm, o.Measure = 70*Second, 5*Second
 	first, err := Run(o)
 	if err != nil {
 		t.Fatal(err)
