@@ -39,4 +39,6 @@ const (
 	secretChecksMax = 2
 	// scanCheckEvery is how many rows a scan reads between two looks at its context.
 	scanCheckEvery = 1024
+	// reapInterval is the pause, at the most, between two looks at idle transactions.
+	reapInterval = time.Second
 )
