@@ -294,6 +294,20 @@ func TestWatchEnds(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// What is no longer kept does not come back: the watch ends rather than ask for ever.
+	long := uint64(1)
+	n.SetHook(func(c *fakenode.Conn, tag, line string) (bool, error) {
+		if strings.HasPrefix(line, "WATCH") {
+			c.Raw("[ID:" + tag + "] ERROR WARN not_found: changes after version 1 are no longer all kept\r\n")
+			return true, nil
+		}
+		return false, nil
+	})
+	for _, err := range c.Watch(t.Context(), "t", WatchOptions{After: &long}) {
+		if !errors.Is(err, ErrNotFound) {
+			t.Error(err)
+		}
+	}
 	n.SetHook(nil)
 	n.Put("t.a", "")
 	one := uint64(0)

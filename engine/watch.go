@@ -68,14 +68,15 @@ func (s *Session) Watch(_ context.Context, r WatchRequest) (*Watch, error) {
 	return w, nil
 }
 
-// checkHistory refuses a place in history behind which changes may be gone.
+// checkHistory refuses a place in history behind which changes may be gone. It is not found rather than unavailable: trying again
+// does not bring them back.
 func (e *Engine) checkHistory(after uint64) error {
 	swept, err := e.store.SweptTo()
 	if err != nil {
 		return e.readError(err)
 	}
 	if after < swept {
-		return Errorf(ClassUnavailable, "changes after version %d are no longer kept: history begins at version %d", after, swept)
+		return Errorf(ClassNotFound, "changes after version %d are no longer all kept: the oldest version to watch from is now %d", after, swept)
 	}
 	return nil
 }
