@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -207,6 +208,70 @@ func TestScriptConnections(t *testing.T) {
 	if out != "COUNT:1\nERROR FATAL unavailable: stopping\n" || code != cli.ExitConnect {
 		t.Errorf("fatal: exit %d, %q, %q", code, out, errOut)
 	}
+}
+
+// Commands of a script that are there already are sent together, and it makes no difference.
+func TestScriptGoesAhead(t *testing.T) {
+	var script strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&script, "KEY PUT t.%d value %d\nKEY GET t.%d\n", i, i, i)
+		switch i % 100 {
+		case 10:
+			script.WriteString("NONSENSE\n\n  \nPRINCIPAL ASSUME alice\nPRINCIPAL WHOAMI\n")
+		case 20:
+			fmt.Fprintf(&script, "KEY BLOB SET b.%d 9\nOK\r\nx\nOK\nKEY BLOB GET b.%d\nCOUNT t\n", i, i)
+		case 30:
+			fmt.Fprintf(&script, "BEGIN\nKEY PUT t.x %d\nKEY GET t.x\nROLLBACK\nKEY GET t.x\nCOMMIT\n", i)
+		case 40:
+			script.WriteString("[ID:7] KEY GET t.1\n[ID:w] WATCH none\nKEY GET t.2\n[ID:w] UNWATCH\n")
+		case 50:
+			fmt.Fprintf(&script, "KEY PUT t.long %s\nSCAN t LIMIT 3\nKEY BLOB GET t.%d > %s\n", strings.Repeat("x", 40_000), i, os.DevNull)
+		}
+	}
+	script.WriteString("QUIT\nKEY GET t.1\n")
+	run := func(path string, in io.Reader) (string, int) {
+		var o, e bytes.Buffer
+		code := Run(t.Context(), Options{Target: cli.Target{Endpoint: path}}, cli.Streams{In: in, Out: &o, Err: &e})
+		return o.String(), code
+	}
+	want, wantCode := run(realNode(t), &lineReader{strings.NewReader(script.String())})
+	if got, code := run(realNode(t), strings.NewReader(script.String())); got != want || code != wantCode || code != cli.ExitError {
+		t.Errorf("exit %d, a command at a time %d; %d and %d bytes", code, wantCode, len(got), len(want))
+	}
+
+	held := 0
+	n := &fakenode.Node{Hook: func(c *fakenode.Conn, _, line string) (bool, error) {
+		switch {
+		case strings.HasPrefix(line, "KEY GET"):
+			if held++; held == 3 {
+				c.Raw("NOT_FOUND\r\nOK\r\nNOT_FOUND\r\nOK\r\nNOT_FOUND\r\nOK\r\n")
+			}
+			return true, nil
+		case strings.HasPrefix(line, "KEY DEL"):
+			return true, errors.New("cut")
+		}
+		return false, nil
+	}}
+	out, errOut, code := runScript(t, startNode(t, n), "KEY GET t.a\nKEY GET t.a\nKEY GET t.a\nKEY PUT t.a x\nKEY DEL t.a\nKEY PUT t.a y\n")
+	if out != strings.Repeat("NOT_FOUND\nOK\n", 3)+"OK\n" || code != cli.ExitConnect ||
+		!strings.Contains(errOut, "the last 2 commands were sent and not answered: those that write may have been applied") {
+		t.Errorf("exit %d, %q, %q", code, out, errOut)
+	}
+}
+
+// lineReader gives a line at a time, so that no line is there before the one in front of it was run.
+type lineReader struct{ r *strings.Reader }
+
+func (l *lineReader) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if p[n], err = l.r.ReadByte(); err != nil {
+			return n, err
+		}
+		if n++; p[n-1] == '\n' {
+			break
+		}
+	}
+	return n, nil
 }
 
 // A script that waits for its next line ends with its context.
