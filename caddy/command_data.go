@@ -69,7 +69,11 @@ func exportCommand() *cobra.Command {
 		Use:   "export <socket> [<table>...]",
 		Short: "Writes tables to a file",
 		Long: `Writes tables, or keys with a prefix such as users.al, to a file that import reads. Without a table, all but the
-system's. Each is one snapshot, unless --page-rows is given. An interrupted export goes on with --resume.`,
+system's. Each is one snapshot, unless --page-rows is given. An interrupted export goes on with --resume.
+
+The file holds keys and values, of what the principal may read. It does not hold versions, the time to live (TTL) and the
+write-once time (WORM) of a value, grants, and principals with their secrets: an imported value neither expires nor is
+write-once, and an imported table is public until something is granted on it.`,
 		Example: `  atlasdb atlas export /tmp/atlas2/socket users orders --output backup.atlas`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -99,7 +103,8 @@ func importCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import <socket> [<file>]",
 		Short: "Reads a file that export wrote into tables, or checks it",
-		Long:  `Reads a file that export wrote, or standard input, and stores its rows. An interrupted import goes on with --resume.`,
+		Long: `Reads a file that export wrote, or standard input, and stores its rows. An interrupted import goes on with --resume.
+The file holds keys and values alone: see export --help for what it leaves out.`,
 		Example: `  atlasdb atlas import /tmp/atlas2/socket backup.atlas
   atlasdb atlas import /tmp/atlas2/socket backup.atlas --verify`,
 		Args: func(cmd *cobra.Command, args []string) error {
