@@ -169,7 +169,7 @@ func (s *scanReply) resend() error {
 		return lost(err)
 	}
 	if sent != s.n {
-		return lost(engine.Errorf(engine.ClassCorrupt, "scan gave %d keys after it had counted %d", sent, s.n))
+		return lost(engine.Errorf(engine.ClassUnavailable, "grants changed within the answer: %d keys could be read of %d that were counted", sent, s.n))
 	}
 	s.b = appendOK(s.b, s.q.tag)
 	s.sendChunk()

@@ -197,6 +197,33 @@ func TestFrameMemory(t *testing.T) {
 	c.want("OK")
 }
 
+// A line for which there is no memory may be an upload whose length was not seen: what follows is its payload, or commands, and nobody
+// knows.
+func TestUploadLineWithoutMemory(t *testing.T) {
+	for _, line := range []string{
+		"KEY BLOB SET b." + strings.Repeat("k", 40_000) + " 14",
+		"key" + strings.Repeat(" ", 40_000) + "blob set b.k 14",
+		strings.Repeat(" ", 40_000) + "KEY BLOB SET b.k 14",
+		"[ID:1] KEY BLOB \t " + strings.Repeat("\t", 40_000) + "SET b.k 14",
+	} {
+		f := newFake()
+		s := start(t, f, Options{MemoryMax: MemoryMaxMin})
+		if !s.budget.take(s.budget.max) {
+			t.Fatal("no budget")
+		}
+		c := dial(t, s)
+		c.send(line + "\r\nKEY PUT b.x y\r\n")
+		if got := c.line(); !strings.Contains(got, "ERROR FATAL unavailable: ") {
+			t.Errorf("%.30q: got %q", line, got)
+		}
+		c.wantClosed()
+		s.budget.give(s.budget.max)
+		if _, ok := f.rows["b.x"]; ok {
+			t.Errorf("%.30q: its payload was run as a command", line)
+		}
+	}
+}
+
 // Past the most connections a client is told and cut; when one goes, the next is served.
 func TestConnectionsMax(t *testing.T) {
 	s := start(t, newFake(), Options{ConnectionsMax: 3})
@@ -382,7 +409,7 @@ func TestScanBreaksOff(t *testing.T) {
 		for strings.HasPrefix(line, tag+"s.") {
 			line = c.line()
 		}
-		if want := tag + "ERROR FATAL corrupt: scan gave 29999 keys after it had counted 30000"; line != want {
+		if want := tag + "ERROR FATAL unavailable: grants changed within the answer: 29999 keys could be read of 30000 that were counted"; line != want {
 			t.Errorf("got %q, want %q", line, want)
 		}
 		c.wantClosed()
