@@ -52,6 +52,15 @@ Operations of --mix:
 	f.IntVar(&o.ServerPID, "server-pid", 0, "`process` whose CPU time to report; 0: ask the socket; -1: none")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of keys and values")
 	f.BoolVar(&o.JSON, "json", false, "print the result as one JSON object")
+	// To bench, 0 means its default; who gives it as a number of something meant something else.
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		for _, name := range []string{"connections", "depth", "tables", "keys", "value-size", "blob-size", "scan-limit", "seed"} {
+			if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "0" {
+				return usageError(cmd, "--%s 0: want at least 1", name)
+			}
+		}
+		return nil
+	}
 	program(cmd, func(ctx context.Context, args []string) int {
 		return target(cmd, &o.Target, args[0], func() int { return bench.Run(ctx, o, cli.OSStreams()) })
 	})
