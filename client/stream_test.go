@@ -18,7 +18,7 @@ import (
 
 func TestBlobs(t *testing.T) {
 	n := &fakenode.Node{}
-	c := dialNode(t, startNode(t, n), func(o *Options) { o.ExclusiveMax = 1 })
+	c := dialNode(t, n.Start(t), func(o *Options) { o.ExclusiveMax = 1 })
 	ctx := t.Context()
 	big := make([]byte, 3<<20)
 	_, _ = rand.Read(big)
@@ -85,7 +85,7 @@ func (failing) Read([]byte) (int, error) { return 0, errBody }
 
 func TestScan(t *testing.T) {
 	n := &fakenode.Node{}
-	c := dialNode(t, startNode(t, n), func(o *Options) { o.ExclusiveMax = 2 })
+	c := dialNode(t, n.Start(t), func(o *Options) { o.ExclusiveMax = 2 })
 	ctx := t.Context()
 	for i := range 25 {
 		n.Put(fmt.Sprintf("t.%02d", i), fmt.Sprintf("value %d", i))
@@ -164,7 +164,7 @@ func TestScan(t *testing.T) {
 
 func TestTransactions(t *testing.T) {
 	n := &fakenode.Node{}
-	c := dialNode(t, startNode(t, n))
+	c := dialNode(t, n.Start(t))
 	ctx := t.Context()
 	txn, err := c.Begin(ctx)
 	if err != nil {
@@ -231,7 +231,7 @@ func TestWatchResumes(t *testing.T) {
 	for _, plain := range []bool{false, true} {
 		t.Run(fmt.Sprintf("plain=%v", plain), func(t *testing.T) {
 			n := &fakenode.Node{Plain: plain}
-			c := dialNode(t, startNode(t, n))
+			c := dialNode(t, n.Start(t))
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			const events = 60
@@ -272,7 +272,7 @@ func TestWatchResumes(t *testing.T) {
 
 func TestWatchEnds(t *testing.T) {
 	n := &fakenode.Node{Plain: true}
-	c := dialNode(t, startNode(t, n))
+	c := dialNode(t, n.Start(t))
 	// Lost before there was anything to go on from.
 	n.SetHook(func(_ *fakenode.Conn, _, line string) (bool, error) {
 		return strings.HasPrefix(line, "WATCH"), map[bool]error{true: errors.New("cut")}[strings.HasPrefix(line, "WATCH")]
@@ -323,7 +323,7 @@ func TestClose(t *testing.T) {
 	n := &fakenode.Node{Hook: func(_ *fakenode.Conn, _, line string) (bool, error) {
 		return !strings.HasPrefix(line, "PRINCIPAL"), nil
 	}}
-	c := dialNode(t, startNode(t, n))
+	c := dialNode(t, n.Start(t))
 	var wg sync.WaitGroup
 	errs := make(chan error, 20)
 	for range 10 {
@@ -408,7 +408,7 @@ func TestCancelledStreams(t *testing.T) {
 		}
 		return true, nil
 	}
-	c := dialNode(t, startNode(t, n), func(o *Options) { o.ExclusiveMax = 1 })
+	c := dialNode(t, n.Start(t), func(o *Options) { o.ExclusiveMax = 1 })
 	for what, run := range map[string]func(ctx context.Context, cancel func()) error{
 		"blob": func(ctx context.Context, cancel func()) error {
 			b, err := c.GetBlob(ctx, "t.a")
