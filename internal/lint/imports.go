@@ -131,7 +131,7 @@ var layers = []layer{
 	},
 	{
 		dir: "client/cli", why: "the command line over the client",
-		internal:     []string{"client/...", "conformance"},
+		internal: []string{"client/...", "conformance"},
 		third: []third{
 			{path: "github.com/schollz/progressbar/v3", why: "progress of long work"},
 			{path: "github.com/HdrHistogram/hdrhistogram-go", why: "latency percentiles of the load generator"},
