@@ -42,6 +42,7 @@ func newMetrics(e *Engine, registry prometheus.Registerer) (*metrics, error) {
 	m.counter("atlas_engine_collected_changes_total", "change records removed", m.collectedChanges.Load)
 	m.counter("atlas_engine_sweep_failures_total", "rounds of housekeeping that failed", m.sweepFailures.Load)
 	m.gauge("atlas_engine_transactions", "transactions that are open", func() float64 { return float64(e.txns.len()) })
+	m.gauge("atlas_engine_transactions_memory_bytes", "memory that they are charged for", func() float64 { return float64(e.txns.held.Load()) })
 	m.counter("atlas_engine_transactions_expired_total", "transactions rolled back because they were idle or open for too long", m.reapedTxns.Load)
 	m.gauge("atlas_engine_ready", "1 while the node serves", func() float64 {
 		if e.Ready() != nil {

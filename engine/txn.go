@@ -151,6 +151,9 @@ func (t *Txn) Commit(ctx context.Context) (uint64, error) {
 	defer t.release()
 	c := t.command()
 	group := t.group
+	charged := t.life.charged // until it is decided: c holds what was written
+	t.life.charged = 0
+	defer t.e.txns.held.Add(-charged)
 	if err := t.end(); err != nil {
 		return 0, err
 	}
@@ -200,6 +203,8 @@ func (t *Txn) end() error {
 	t.e.txns.remove(t)
 	t.life.mu.Lock()
 	t.over = true
+	t.e.txns.held.Add(-t.life.charged)
+	t.life.charged = 0
 	snapshot := t.snapshot
 	t.snapshot = nil
 	t.life.mu.Unlock()
@@ -291,7 +296,7 @@ func (t *Txn) find(k key.Key) (*Item, error) {
 // read gives the live value in the snapshot, nil if there is none, and remembers having looked.
 func (t *Txn) read(rest []byte) (*storage.Value, error) {
 	if _, ok := t.reads[string(rest)]; !ok {
-		if err := t.roomForReads(); err != nil {
+		if err := t.roomForReads(len(rest)); err != nil {
 			return nil, err
 		}
 		t.reads[string(rest)] = struct{}{}
@@ -315,11 +320,12 @@ func (t *Txn) lives(expires uint64) {
 	}
 }
 
-func (t *Txn) roomForReads() error {
+// roomForReads makes room for a key or range of n bytes.
+func (t *Txn) roomForReads(n int) error {
 	if len(t.reads)+len(t.ranges) >= TxnReadsMax {
 		return Errorf(ClassTooLarge, "the transaction has read %d keys and ranges, limit %d", TxnReadsMax, TxnReadsMax)
 	}
-	return nil
+	return t.charge(n)
 }
 
 // put adds a write; the conditions are judged now, and by the read set at the commit.
@@ -347,6 +353,9 @@ func (t *Txn) put(k key.Key, m command.Mutation, ifAbsent bool, ifVersion *uint6
 	}
 	if n := t.writes.bytes + len(m.Rest) + len(m.Value); n > TxnBytesMax {
 		return Errorf(ClassTooLarge, "the transaction would write %d bytes, limit %d", n, TxnBytesMax)
+	}
+	if err := t.charge(len(m.Rest) + len(m.Value)); err != nil {
+		return err
 	}
 	t.writes.put(string(m.Rest), pending{
 		deleted: m.Kind == command.Delete, value: bytes.Clone(m.Value), ttl: m.TTL, wormTTL: m.WormTTL, worm: m.WormUntil,

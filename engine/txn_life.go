@@ -5,6 +5,7 @@ package engine
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/atlas-edge/atlas/engine/storage"
@@ -20,6 +21,20 @@ type txnLife struct {
 	users  int       // calls under way, and what they gave and was not closed yet: scans, values
 	used   time.Time // when the last of them ended
 	reaped error     // why it was ended; nil while it is alive
+
+	// charged is what it takes of the memory for all transactions, in bytes. It belongs to who uses the transaction.
+	charged int64
+}
+
+// charge takes n bytes, and what holding them costs, of the memory for all transactions, until the end. Requires: acquired.
+func (t *Txn) charge(n int) error {
+	cost := int64(n) + txnEntryCost
+	if o := t.e.txns; o.held.Add(cost) > t.e.opts.TxnMemory {
+		o.held.Add(-cost)
+		return Errorf(ClassUnavailable, "the memory for open transactions is in use, limit %d bytes: try again later", t.e.opts.TxnMemory)
+	}
+	t.life.charged += cost
+	return nil
 }
 
 // acquire keeps the reaper away until release. It refuses a transaction that is over.
@@ -66,6 +81,8 @@ func (t *Txn) reap(now time.Time, idle time.Duration) bool {
 	}
 	snapshot := t.snapshot
 	t.snapshot, t.writes, t.reads, t.ranges = nil, newOverlay(), nil, nil
+	t.e.txns.held.Add(-t.life.charged)
+	t.life.charged = 0
 	t.life.mu.Unlock()
 	if snapshot != nil {
 		closeQuietly(snapshot)
@@ -75,6 +92,8 @@ func (t *Txn) reap(now time.Time, idle time.Duration) bool {
 
 // openTxns are the transactions that have not ended.
 type openTxns struct {
+	held atomic.Int64 // bytes of what they wrote and read
+
 	mu  sync.Mutex
 	all map[*Txn]struct{}
 }

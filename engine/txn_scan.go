@@ -51,7 +51,7 @@ func (t *Txn) openScan(k key.Key, lower, upper []byte, reverse, keysOnly bool) (
 	if err := t.enter(k); err != nil {
 		return nil, err
 	}
-	if err := t.roomForReads(); err != nil {
+	if err := t.roomForReads(len(lower) + len(upper)); err != nil {
 		return nil, err
 	}
 	base, err := t.snapshot.NewScan(storage.ScanOptions{

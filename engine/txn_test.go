@@ -460,6 +460,59 @@ func TestTxnIsRolledBackWhenIdle(t *testing.T) {
 	wantErr(t, err, engine.ErrConflict)
 }
 
+// G25, G26: TestTxnMemory: open transactions share a bounded memory; what does not fit is refused, and room comes back with every end.
+func TestTxnMemory(t *testing.T) {
+	figures := prometheus.NewRegistry()
+	e := open(t, vfs.NewMem(), func(o *engine.Options) { o.TxnMemory, o.Registry = engine.TxnMemoryMin, figures })
+	one, two, ctx := trusted(e), trusted(e), t.Context()
+	half := strings.Repeat("v", engine.TxnMemoryMin/2)
+	for name, end := range map[string]func() error{
+		"commit":   func() error { _, err := one.Commit(ctx); return err },
+		"rollback": one.Rollback,
+		"close":    one.Close,
+		"conflict": func() error {
+			put(t, trusted(e), "t.read", "x")
+			_, err := one.Commit(ctx)
+			return ignore(err, engine.ErrConflict)
+		},
+	} {
+		must(t, one.Begin(ctx))
+		must(t, two.Begin(ctx))
+		_, err := one.Get(ctx, []byte("t.read"))
+		must(t, ignore(err, engine.ErrNotFound))
+		put(t, one, "t.one", half)
+		_, err = two.Put(ctx, request("t.two", half))
+		wantErr(t, err, engine.ErrUnavailable)
+		put(t, two, "t.two", "small")
+		must(t, end())
+		put(t, two, "t.two", half)
+		if _, err := two.Commit(ctx); err != nil {
+			t.Fatal(name, err)
+		}
+		if held := figure(t, figures, "atlas_engine_transactions_memory_bytes"); held != 0 {
+			t.Fatalf("after %s %v bytes are held", name, held)
+		}
+	}
+
+	// Reads count as well.
+	must(t, one.Begin(ctx))
+	var err error
+	for i := 0; err == nil && i < engine.TxnReadsMax; i++ {
+		_, err = one.Get(ctx, fmt.Appendf(nil, "t.%0*d", 1000, i))
+		err = ignore(err, engine.ErrNotFound)
+	}
+	wantErr(t, err, engine.ErrUnavailable)
+	must(t, one.Rollback())
+}
+
+// ignore is err, or nil if it is the one expected.
+func ignore(err, expected error) error {
+	if errors.Is(err, expected) {
+		return nil
+	}
+	return err
+}
+
 // figure is the value of a counter or gauge.
 func figure(t *testing.T, r *prometheus.Registry, name string) float64 {
 	t.Helper()
