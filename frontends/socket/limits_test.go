@@ -224,6 +224,37 @@ func TestUploadLineWithoutMemory(t *testing.T) {
 	}
 }
 
+// G25: samples take memory until their client has read them, and it is bounded.
+func TestSampleMemory(t *testing.T) {
+	f := newFake()
+	for i := range 2000 {
+		f.rows[fmt.Sprintf("s.%03000d", i)] = fakeRow{version: 1}
+	}
+	s := start(t, f, Options{MemoryMax: 32 << 20})
+	c := dial(t, s)
+	const many = 200
+	for i := range many {
+		c.send(fmt.Sprintf("[ID:%d] SAMPLE s 2000\r\n", i))
+	}
+	eventually(t, "all are answered or wait for the client", func() bool { return s.budget.used.Load() > s.budget.max/2 })
+	refused := 0
+	for range many {
+		lines := strings.Count(c.answer(), "\n")
+		if lines == 1 {
+			refused++
+		} else if lines != 2002 {
+			t.Fatalf("%d lines", lines)
+		}
+	}
+	if refused == 0 {
+		t.Error("200 samples of 6 MiB fit in 32 MiB")
+	}
+	eventually(t, "memory comes back", func() bool { return s.budget.used.Load() == 0 })
+	if got := c.do("SAMPLE s 2000"); strings.Count(got, "\n") != 2002 {
+		t.Errorf("got %.100q", got)
+	}
+}
+
 // Past the most connections a client is told and cut; when one goes, the next is served.
 func TestConnectionsMax(t *testing.T) {
 	s := start(t, newFake(), Options{ConnectionsMax: 3})
