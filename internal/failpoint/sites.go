@@ -16,6 +16,8 @@ const (
 	ConsensusCountOldAcks Site = "consensus-count-old-acks"
 	// ConsensusIgnoreAccepted lets a new owner keep its own log, whatever was promised.
 	ConsensusIgnoreAccepted Site = "consensus-ignore-accepted"
+	// ReplicationTellBeforeSync makes a round known before its batch is durable.
+	ReplicationTellBeforeSync Site = "replication-tell-before-sync"
 )
 
 // sites is the registry, in alphabetical order.
@@ -27,5 +29,6 @@ func sites() []Site {
 		ConsensusAckBeforeSync,
 		ConsensusCountOldAcks,
 		ConsensusIgnoreAccepted,
+		ReplicationTellBeforeSync,
 	}
 }
