@@ -160,7 +160,7 @@ func (b *Batch) PutVersion(group string, rest []byte, at Timestamp, seq uint32, 
 	putVersion(op.Value, &v)
 	b.finish(op)
 
-	// Changes go in last and so together: their keys rise, and a memtable takes a key behind the one before it at a third of the price.
+	// Changes go in last and so together: their keys rise, and a memtable's search for a key begins at the one before it.
 	if b.changes == nil {
 		b.changes = b.s.db.NewBatch()
 	}
