@@ -162,6 +162,8 @@ func (n *Node) options() map[string]option {
 		"min_free_space":           sizeOption(&n.MinFreeSpace, MinFreeSpaceMin, MinFreeSpaceMax),
 		"loops":                    numberOption(&n.Loops, 1, engine.LoopsMax),
 		"group_idle":               durationOption(&n.GroupIdle, engine.GroupIdleMin, engine.GroupIdleMax),
+		"transaction_idle":         durationOption(&n.TransactionIdle, engine.TxnIdleMin, engine.TxnIdleMax),
+		"transaction_memory":       sizeOption(&n.TransactionMemory, engine.TxnMemoryMin, engine.TxnMemoryMax),
 		"drain_timeout":            durationOption(&n.DrainTimeout, DrainTimeoutMin, DrainTimeoutMax),
 		"unsafe_no_credentials":    flagOption(&n.UnsafeNoCredentials),
 		"unsafe_no_min_free_space": flagOption(&n.UnsafeNoMinFreeSpace),

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,10 @@ func benchCommand() *cobra.Command {
 		Use:   "bench <socket>",
 		Short: "Generates load and measures it",
 		Long: `Generates load on a node and prints operations a second, latency percentiles and the server's CPU time for each
-operation. It writes to tables named after --table.`,
+operation. It writes to tables named after --table.
+
+Operations of --mix:
+` + indent(bench.Help()),
 		Example: `  atlasdb atlas bench /tmp/atlas2/socket --mix put=50,get=50 --connections 64
   atlasdb atlas bench /tmp/atlas2/socket --mix get --depth 16 --prefill`,
 		Args: exactly("a socket"),
@@ -32,7 +36,7 @@ operation. It writes to tables named after --table.`,
 	f.IntVarP(&o.Connections, "connections", "c", 64, "connections")
 	f.IntVar(&o.Depth, "depth", 1, "requests in flight on each connection")
 	f.BoolVar(&o.Tagged, "tagged", false, "give each request an id, so that those of one connection may run at once")
-	f.StringVar(&o.Mix, "mix", "get", "operations with `weights`: get, put, del, scan, blob, such as put=50,get=50")
+	f.StringVar(&o.Mix, "mix", "get", "operations with `weights`, such as put=50,get=50")
 	f.StringVar(&o.Table, "table", "bench", "`name` of the table")
 	f.IntVar(&o.Tables, "tables", 1, "spread the keys over this many tables")
 	f.IntVar(&o.Keys, "keys", 100_000, "number of keys")
@@ -48,10 +52,24 @@ operation. It writes to tables named after --table.`,
 	f.IntVar(&o.ServerPID, "server-pid", 0, "`process` whose CPU time to report; 0: ask the socket; -1: none")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of keys and values")
 	f.BoolVar(&o.JSON, "json", false, "print the result as one JSON object")
+	// To bench, 0 means its default; who gives it as a number of something meant something else.
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		for _, name := range []string{"connections", "depth", "tables", "keys", "value-size", "blob-size", "scan-limit", "seed"} {
+			if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "0" {
+				return usageError(cmd, "--%s 0: want at least 1", name)
+			}
+		}
+		return nil
+	}
 	program(cmd, func(ctx context.Context, args []string) int {
 		return target(cmd, &o.Target, args[0], func() int { return bench.Run(ctx, o, cli.OSStreams()) })
 	})
 	return cmd
+}
+
+// indent sets the lines of a help text apart from what is around.
+func indent(lines string) string {
+	return "  " + strings.ReplaceAll(strings.TrimRight(lines, "\n"), "\n", "\n  ")
 }
 
 func exportCommand() *cobra.Command {
@@ -60,7 +78,11 @@ func exportCommand() *cobra.Command {
 		Use:   "export <socket> [<table>...]",
 		Short: "Writes tables to a file",
 		Long: `Writes tables, or keys with a prefix such as users.al, to a file that import reads. Without a table, all but the
-system's. Each is one snapshot, unless --page-rows is given. An interrupted export goes on with --resume.`,
+system's. Each is one snapshot, unless --page-rows is given. An interrupted export goes on with --resume.
+
+The file holds keys and values, of what the principal may read. It does not hold versions, the time to live (TTL) and the
+write-once time (WORM) of a value, grants, and principals with their secrets: an imported value neither expires nor is
+write-once, and an imported table is public until something is granted on it.`,
 		Example: `  atlasdb atlas export /tmp/atlas2/socket users orders --output backup.atlas`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -90,7 +112,8 @@ func importCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import <socket> [<file>]",
 		Short: "Reads a file that export wrote into tables, or checks it",
-		Long:  `Reads a file that export wrote, or standard input, and stores its rows. An interrupted import goes on with --resume.`,
+		Long: `Reads a file that export wrote, or standard input, and stores its rows. An interrupted import goes on with --resume.
+The file holds keys and values alone: see export --help for what it leaves out.`,
 		Example: `  atlasdb atlas import /tmp/atlas2/socket backup.atlas
   atlasdb atlas import /tmp/atlas2/socket backup.atlas --verify`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -121,16 +144,19 @@ func importCommand() *cobra.Command {
 
 func conformanceCommand() *cobra.Command {
 	var o conformance.Options
+	var t cli.Target
 	cmd := &cobra.Command{
 		Use:   "conformance <socket>",
 		Short: "Judges a running node by the protocol's document",
 		Long: `Runs the black-box suite against a node: transcripts, hostile input, concurrency. It writes only to tables whose names
-begin with the run's own prefix. <socket> is a Unix socket's path, or HOST:PORT with --network tcp.`,
-		Example: `  atlasdb atlas conformance /tmp/atlas2/socket --run transcript`,
-		Args:    exactly("a socket"),
+begin with the run's own prefix. Where the node does not trust its clients, give a principal with its secret; it must not be
+an admin, or grants do not bind it.`,
+		Example: `  atlasdb atlas conformance /tmp/atlas2/socket --run transcript
+  atlasdb atlas conformance tls://db.example:4445 --principal tester --secret-file tester.secret`,
+		Args: exactly("a socket"),
 	}
+	targetFlags(cmd, &t)
 	f := cmd.Flags()
-	f.StringVar(&o.Network, "network", "unix", "unix or tcp")
 	f.StringVar(&o.Filter, "run", "", "run the cases whose names match this regular `expression`")
 	f.BoolVarP(&o.Verbose, "verbose", "v", false, "print each case as it passes")
 	f.BoolVar(&o.Fresh, "fresh", false, "the node was just started, holds no data and is the readme's: run what needs that, too")
@@ -139,17 +165,32 @@ begin with the run's own prefix. <socket> is a Unix socket's path, or HOST:PORT 
 	f.StringVar(&o.Artifacts, "artifacts", "", "keep what helps to understand a failure in this `directory`")
 	_ = cmd.MarkFlagDirname("artifacts") // the flag exists
 	program(cmd, func(ctx context.Context, args []string) int {
-		o.Address, o.Out = args[0], cmd.OutOrStdout()
-		_, err := conformance.Run(ctx, o)
-		switch {
-		case err == nil:
-			return cli.ExitOK
-		case errors.Is(err, conformance.ErrFailed):
-			return cli.ExitError
-		default:
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s: %v\n", cmd.CommandPath(), err)
-			return cli.ExitConnect
-		}
+		o.Out = cmd.OutOrStdout()
+		return target(cmd, &t, args[0], func() int { return judge(ctx, cmd, &t, o) })
 	})
 	return cmd
+}
+
+// judge runs the conformance suite against the target.
+func judge(ctx context.Context, cmd *cobra.Command, t *cli.Target, o conformance.Options) int {
+	endpoint, err := t.ClientOptions()
+	if err == nil && t.Principal != "" && t.Secret == "" {
+		err = errors.New("the suite proves its principal: want --secret-file, too")
+	}
+	if err != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %v\n", cmd.CommandPath(), err)
+		return cli.ExitUsage
+	}
+	o.Network, o.Address, o.TLS, o.DialTimeout = endpoint.Network, endpoint.Address, endpoint.TLS, t.DialTimeout
+	o.Principal, o.Secret = t.Principal, t.Secret
+	_, err = conformance.Run(ctx, o)
+	switch {
+	case err == nil:
+		return cli.ExitOK
+	case errors.Is(err, conformance.ErrFailed):
+		return cli.ExitError
+	default:
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %v\n", cmd.CommandPath(), err)
+		return cli.ExitConnect
+	}
 }

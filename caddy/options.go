@@ -51,6 +51,10 @@ type Node struct {
 	Loops int `json:"loops,omitempty"`
 	// GroupIdle is how long an idle group stays in memory, 1 s to 1 h. Default 30 s.
 	GroupIdle caddy.Duration `json:"group_idle,omitempty"`
+	// TransactionIdle is how long a transaction may go unused before it is rolled back, 100 ms to 4 min 50 s. Default 60 s.
+	TransactionIdle caddy.Duration `json:"transaction_idle,omitempty"`
+	// TransactionMemory is what all open transactions together may hold of writes and reads, 1 MiB to 1 TiB. Default 512 MiB.
+	TransactionMemory Size `json:"transaction_memory,omitempty"`
 	// DrainTimeout is how long clients get to finish when a frontend stops, 100 ms to 1 h. Default 10 s.
 	DrainTimeout caddy.Duration `json:"drain_timeout,omitempty"`
 	// UnsafeNoCredentials lets the node start without a secret. Logged at start.
@@ -71,6 +75,8 @@ func (n *Node) EnsureDefaults() {
 	}
 	n.Loops = cmp.Or(n.Loops, 2)
 	n.GroupIdle = cmp.Or(n.GroupIdle, caddy.Duration(30*time.Second))
+	n.TransactionIdle = cmp.Or(n.TransactionIdle, caddy.Duration(time.Minute))
+	n.TransactionMemory = cmp.Or(n.TransactionMemory, 512<<20)
 	n.DrainTimeout = cmp.Or(n.DrainTimeout, caddy.Duration(DrainTimeoutDefault))
 }
 
@@ -88,6 +94,8 @@ func (n *Node) Validate() error {
 		checkRange("cache_size", n.CacheSize, cacheSizeMin, cacheSizeMax),
 		checkRange("loops", n.Loops, 1, engine.LoopsMax),
 		checkRange("group_idle", time.Duration(n.GroupIdle), engine.GroupIdleMin, engine.GroupIdleMax),
+		checkRange("transaction_idle", time.Duration(n.TransactionIdle), engine.TxnIdleMin, engine.TxnIdleMax),
+		checkRange("transaction_memory", n.TransactionMemory, engine.TxnMemoryMin, engine.TxnMemoryMax),
 		checkRange("drain_timeout", time.Duration(n.DrainTimeout), DrainTimeoutMin, DrainTimeoutMax),
 	}
 	switch {
@@ -274,6 +282,8 @@ func (n *Node) fixed() []setting {
 		{"min_free_space", n.MinFreeSpace.String()},
 		{"loops", strconv.Itoa(n.Loops)},
 		{"group_idle", time.Duration(n.GroupIdle).String()},
+		{"transaction_idle", time.Duration(n.TransactionIdle).String()},
+		{"transaction_memory", n.TransactionMemory.String()},
 		{"unsafe_no_min_free_space", strconv.FormatBool(n.UnsafeNoMinFreeSpace)},
 	}
 }
@@ -302,6 +312,8 @@ func (n *Node) engineOptions(dir string) engine.Options {
 		CacheBytes:    int64(n.CacheSize),
 		Loops:         n.Loops,
 		GroupIdle:     time.Duration(n.GroupIdle),
+		TxnIdle:       time.Duration(n.TransactionIdle),
+		TxnMemory:     int64(n.TransactionMemory),
 		MinFreeBytes:  int64(n.MinFreeSpace),
 	}
 	if n.UnsafeNoMinFreeSpace {

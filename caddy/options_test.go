@@ -26,6 +26,8 @@ func TestBounds(t *testing.T) {
 		{"min_free_space", "1048575B", "1024KiB", "1024TiB", "1125899906842625"},
 		{"loops", "0", "1", "64", "65"},
 		{"group_idle", "999999999ns", "1s", "60m", "3600000000001ns"},
+		{"transaction_idle", "99999999ns", "100ms", "290s", "290000000001ns"},
+		{"transaction_memory", "1048575", "1MiB", "1TiB", "1099511627777"},
 		{"drain_timeout", "99999999ns", "100ms", "1h", "3600000000001ns"},
 		{"advertise", "h:0", "h:1", "h:65535", "h:65536"},
 		{"credentials", `""`, "x", strings.Repeat("x", 1024), strings.Repeat("x", 1025)},

@@ -14,7 +14,7 @@ func BenchmarkGetParallel(b *testing.B) {
 		c.Raw("[ID:" + tag + "] BLOB 5\r\nhello[ID:" + tag + "] OK\r\n")
 		return true, nil
 	}
-	c := dialNode(b, startNode(b, n))
+	c := dialNode(b, n.Start(b))
 	b.ReportAllocs()
 	b.SetParallelism(32)
 	b.RunParallel(func(pb *testing.PB) {

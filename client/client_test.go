@@ -22,23 +22,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func startNode(t testing.TB, n *fakenode.Node) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "s")
-	serveAt(t, n, path)
-	return path
-}
-
-func serveAt(t testing.TB, n *fakenode.Node, path string) {
-	t.Helper()
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.Serve(l)
-	t.Cleanup(n.Close)
-}
-
 func dialNode(t testing.TB, path string, change ...func(*Options)) *Client {
 	t.Helper()
 	o := Options{Address: path, BackOffMax: 20 * time.Millisecond}
@@ -70,7 +53,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func TestKeys(t *testing.T) {
 	n := &fakenode.Node{}
-	c := dialNode(t, startNode(t, n))
+	c := dialNode(t, n.Start(t))
 	ctx := t.Context()
 	values := map[string][]byte{
 		"t.text": []byte("hello world"), "t.blanks": []byte("  two  "), "t.empty": {}, "t.word": []byte("VALUE PRINCIPAL x"),
@@ -139,7 +122,7 @@ func TestKeys(t *testing.T) {
 // What cannot stand in a line never reaches the server.
 func TestBadArguments(t *testing.T) {
 	n := &fakenode.Node{}
-	c := dialNode(t, startNode(t, n))
+	c := dialNode(t, n.Start(t))
 	ctx := t.Context()
 	bad := map[string]error{}
 	for _, key := range []string{"", strings.Repeat("k", KeyLenMax+1)} {
@@ -195,7 +178,7 @@ func TestBadArguments(t *testing.T) {
 
 // Many goroutines over two connections each see their own values, and nothing else.
 func TestConcurrent(t *testing.T) {
-	c := dialNode(t, startNode(t, &fakenode.Node{}), func(o *Options) { o.InFlightMax = 16 })
+	c := dialNode(t, (&fakenode.Node{}).Start(t), func(o *Options) { o.InFlightMax = 16 })
 	var wg sync.WaitGroup
 	for g := range 64 {
 		wg.Go(func() {
@@ -232,7 +215,7 @@ func TestCancelledWait(t *testing.T) {
 		})
 		return true, nil
 	}
-	c := dialNode(t, startNode(t, n), func(o *Options) { o.PoolSize, o.InFlightMax = 1, 4 })
+	c := dialNode(t, n.Start(t), func(o *Options) { o.PoolSize, o.InFlightMax = 1, 4 })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := c.Get(ctx, "t.slow"); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
@@ -285,7 +268,7 @@ func TestBackPressure(t *testing.T) {
 		})
 		return true, nil
 	}
-	c := dialNode(t, startNode(t, n), func(o *Options) { o.PoolSize, o.InFlightMax = 1, 8 })
+	c := dialNode(t, n.Start(t), func(o *Options) { o.PoolSize, o.InFlightMax = 1, 8 })
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
@@ -321,7 +304,7 @@ func TestConnectionLost(t *testing.T) {
 		}
 		return false, nil
 	}
-	c := dialNode(t, startNode(t, n), func(o *Options) { o.PoolSize = 1 })
+	c := dialNode(t, n.Start(t), func(o *Options) { o.PoolSize = 1 })
 	n.Put("t.a", "v")
 	if _, err := c.Put(t.Context(), "t.a", []byte("w")); !errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnavailable) {
 		t.Errorf("write: %v", err)
@@ -364,7 +347,7 @@ func TestReconnect(t *testing.T) {
 	if _, err := c.Get(t.Context(), "t.a"); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("while away: %v", err)
 	}
-	serveAt(t, &fakenode.Node{}, path)
+	(&fakenode.Node{}).StartAt(t, path)
 	eventually(t, "the server answers again", func() bool { return c.Ping(t.Context()) == nil })
 	if who, err := c.WhoAmI(t.Context()); err != nil || who != "alice" {
 		t.Errorf("principal %q, %v", who, err)
@@ -375,7 +358,7 @@ func TestDialFails(t *testing.T) {
 	if _, err := Dial(t.Context(), Options{Address: filepath.Join(t.TempDir(), "none")}); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("no server: %v", err)
 	}
-	path := startNode(t, &fakenode.Node{})
+	path := (&fakenode.Node{}).Start(t)
 	if _, err := Dial(t.Context(), Options{Address: path, Principal: "nobody"}); !errors.Is(err, ErrDenied) {
 		t.Errorf("principal refused: %v", err)
 	}
@@ -394,7 +377,7 @@ func TestDialFails(t *testing.T) {
 
 func TestIdentity(t *testing.T) {
 	n := &fakenode.Node{}
-	c := dialNode(t, startNode(t, n))
+	c := dialNode(t, n.Start(t))
 	ctx := t.Context()
 	who := func(x interface {
 		WhoAmI(context.Context) (string, error)
@@ -443,7 +426,7 @@ func TestIdentity(t *testing.T) {
 
 func TestAdministration(t *testing.T) {
 	n := &fakenode.Node{}
-	c := dialNode(t, startNode(t, n))
+	c := dialNode(t, n.Start(t))
 	ctx := t.Context()
 	n.Put("shop/users.1", "x")
 	n.Put("plain.1", "x")

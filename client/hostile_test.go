@@ -76,7 +76,7 @@ func TestHostileServer(t *testing.T) {
 			return err
 		},
 	}
-	path := startNode(t, n)
+	path := n.Start(t)
 	for _, answer = range answers {
 		for name, op := range operations {
 			c := dialNode(t, path)
@@ -111,7 +111,7 @@ func TestUninvitedAnswers(t *testing.T) {
 		}
 		return false, nil
 	}
-	path := startNode(t, n)
+	path := n.Start(t)
 	c, err := Dial(t.Context(), Options{Address: path, Principal: "x", BackOffMax: time.Millisecond})
 	if err == nil {
 		_, err = c.Put(t.Context(), "t.a", []byte("v"))

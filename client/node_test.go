@@ -8,39 +8,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/atlas-edge/atlas/client"
-	"github.com/atlas-edge/atlas/engine"
-	"github.com/atlas-edge/atlas/frontends/socket"
+	"github.com/atlas-edge/atlas/client/internal/realnode"
 )
 
-// realNode serves a socket with the real engine, and dials it.
+// realNode is a client of a real node.
 func realNode(t *testing.T) *client.Client {
 	t.Helper()
-	e, err := engine.Open(t.Context(), engine.Options{Dir: filepath.Join(t.TempDir(), "db")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "s")
-	s, err := socket.New(e, socket.Options{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Listen(); err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(context.Background()) }() // owner: the cleanup waits for it
-	c, err := client.Dial(t.Context(), client.Options{Address: path})
+	c, err := client.Dial(t.Context(), client.Options{Address: realnode.Start(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(c.Close(), s.Shutdown(context.Background()), <-served, e.Close()); err != nil {
+		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 	})

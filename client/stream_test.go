@@ -18,7 +18,7 @@ import (
 
 func TestBlobs(t *testing.T) {
 	n := &fakenode.Node{}
-	c := dialNode(t, startNode(t, n), func(o *Options) { o.ExclusiveMax = 1 })
+	c := dialNode(t, n.Start(t), func(o *Options) { o.ExclusiveMax = 1 })
 	ctx := t.Context()
 	big := make([]byte, 3<<20)
 	_, _ = rand.Read(big)
@@ -85,7 +85,7 @@ func (failing) Read([]byte) (int, error) { return 0, errBody }
 
 func TestScan(t *testing.T) {
 	n := &fakenode.Node{}
-	c := dialNode(t, startNode(t, n), func(o *Options) { o.ExclusiveMax = 2 })
+	c := dialNode(t, n.Start(t), func(o *Options) { o.ExclusiveMax = 2 })
 	ctx := t.Context()
 	for i := range 25 {
 		n.Put(fmt.Sprintf("t.%02d", i), fmt.Sprintf("value %d", i))
@@ -164,7 +164,7 @@ func TestScan(t *testing.T) {
 
 func TestTransactions(t *testing.T) {
 	n := &fakenode.Node{}
-	c := dialNode(t, startNode(t, n))
+	c := dialNode(t, n.Start(t))
 	ctx := t.Context()
 	txn, err := c.Begin(ctx)
 	if err != nil {
@@ -231,7 +231,7 @@ func TestWatchResumes(t *testing.T) {
 	for _, plain := range []bool{false, true} {
 		t.Run(fmt.Sprintf("plain=%v", plain), func(t *testing.T) {
 			n := &fakenode.Node{Plain: plain}
-			c := dialNode(t, startNode(t, n))
+			c := dialNode(t, n.Start(t))
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			const events = 60
@@ -272,7 +272,7 @@ func TestWatchResumes(t *testing.T) {
 
 func TestWatchEnds(t *testing.T) {
 	n := &fakenode.Node{Plain: true}
-	c := dialNode(t, startNode(t, n))
+	c := dialNode(t, n.Start(t))
 	// Lost before there was anything to go on from.
 	n.SetHook(func(_ *fakenode.Conn, _, line string) (bool, error) {
 		return strings.HasPrefix(line, "WATCH"), map[bool]error{true: errors.New("cut")}[strings.HasPrefix(line, "WATCH")]
@@ -294,6 +294,20 @@ func TestWatchEnds(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// What is no longer kept does not come back: the watch ends rather than ask for ever.
+	long := uint64(1)
+	n.SetHook(func(c *fakenode.Conn, tag, line string) (bool, error) {
+		if strings.HasPrefix(line, "WATCH") {
+			c.Raw("[ID:" + tag + "] ERROR WARN not_found: changes after version 1 are no longer all kept\r\n")
+			return true, nil
+		}
+		return false, nil
+	})
+	for _, err := range c.Watch(t.Context(), "t", WatchOptions{After: &long}) {
+		if !errors.Is(err, ErrNotFound) {
+			t.Error(err)
+		}
+	}
 	n.SetHook(nil)
 	n.Put("t.a", "")
 	one := uint64(0)
@@ -309,7 +323,7 @@ func TestClose(t *testing.T) {
 	n := &fakenode.Node{Hook: func(_ *fakenode.Conn, _, line string) (bool, error) {
 		return !strings.HasPrefix(line, "PRINCIPAL"), nil
 	}}
-	c := dialNode(t, startNode(t, n))
+	c := dialNode(t, n.Start(t))
 	var wg sync.WaitGroup
 	errs := make(chan error, 20)
 	for range 10 {
@@ -394,7 +408,7 @@ func TestCancelledStreams(t *testing.T) {
 		}
 		return true, nil
 	}
-	c := dialNode(t, startNode(t, n), func(o *Options) { o.ExclusiveMax = 1 })
+	c := dialNode(t, n.Start(t), func(o *Options) { o.ExclusiveMax = 1 })
 	for what, run := range map[string]func(ctx context.Context, cancel func()) error{
 		"blob": func(ctx context.Context, cancel func()) error {
 			b, err := c.GetBlob(ctx, "t.a")

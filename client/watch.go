@@ -39,8 +39,9 @@ type WatchOptions struct {
 
 // Watch iterates over the changes to the keys of a table or table.prefix, in the order of their versions, until ctx ends or
 // the consumer stops. It has a connection of its own. When that is lost it connects anew, with growing pauses, and goes on
-// after the last event: none is missed and none comes twice. If it was lost before there was anything to go on from, or the
-// server has forgotten that far back, the iteration ends with an error. The end of ctx is its last error.
+// after the last event: none is missed and none comes twice. If it was lost before there was anything to go on from
+// (ErrUnavailable), or the server no longer keeps what comes next (ErrNotFound), the iteration ends with the error. The end of
+// ctx is its last error.
 func (c *Client) Watch(ctx context.Context, prefix string, o WatchOptions) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		w := &watch{client: c, prefix: prefix, from: o.After, yield: yield}
@@ -147,12 +148,6 @@ func (w *watch) run(ctx context.Context) error {
 
 // take reads one line of a watch.
 func (w *watch) take(line string) error {
-	if version, ok := cutNumber([]byte(line), "VERSION:"); ok {
-		if w.from == nil {
-			w.from = &version
-		}
-		return nil
-	}
 	words := strings.SplitN(line, " ", 4)
 	if len(words) != 4 || words[0] != "EVENT" || words[1] != string(EventPut) && words[1] != string(EventDelete) {
 		return protocolError("WATCH sent %q", wire.Visible(shorten(line)))

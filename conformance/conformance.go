@@ -15,6 +15,7 @@ package conformance
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"embed"
 	"errors"
 	"fmt"
@@ -36,6 +37,10 @@ type Options struct {
 	Network string
 	// Address is the socket's path or host:port.
 	Address string
+	// TLS, when set, is spoken over Network "tcp"; it names the server and whom to trust.
+	TLS *tls.Config
+	// DialTimeout bounds connecting; 0 is 30 s.
+	DialTimeout time.Duration
 	// Principal and Secret are proven on each connection that needs it; empty proves nothing, which is enough where the
 	// endpoint trusts its clients. The principal must not be an admin, or grants do not bind it.
 	Principal, Secret string

@@ -4,7 +4,9 @@ package conformance
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -32,9 +34,14 @@ type conn struct {
 
 // dial opens a connection and says nothing.
 func (e *env) dial(ctx context.Context) (*conn, error) {
-	var d net.Dialer
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(e.DialTimeout, patience))
 	defer cancel()
+	var d interface {
+		DialContext(ctx context.Context, network, address string) (net.Conn, error)
+	} = new(net.Dialer)
+	if e.TLS != nil {
+		d = &tls.Dialer{Config: e.TLS}
+	}
 	nc, err := d.DialContext(ctx, e.network, e.address)
 	if err != nil {
 		return nil, err

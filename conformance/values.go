@@ -266,7 +266,7 @@ func (e *env) historyEnds(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if from, ok := strings.CutPrefix(first, "[ID:w] ERROR WARN unavailable: "); ok && strings.ContainsAny(from, "0123456789") {
+		if from, ok := strings.CutPrefix(first, "[ID:w] ERROR WARN not_found: "); ok && strings.ContainsAny(from, "0123456789") {
 			return nil
 		}
 		if !strings.HasPrefix(first, "[ID:w] EVENT PUT ") {

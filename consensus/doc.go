@@ -32,15 +32,18 @@
 //
 //  1. Write Ready.TruncateFrom (delete the log from there), Ready.Entries and Ready.Record in one atomic batch, in this order.
 //     The batches of one group reach the disk in the order of their Readies, and a crash keeps a beginning of that order.
-//  2. If Ready.MustSync, make the batch durable before MsgsAfterSync are sent and before Advance. Without it the batch may
-//     be lost in a crash, together with all batches after it.
+//  2. If Ready.MustSync, make the batch durable before MsgsAfterSync are sent and before Advance (but see 5). Without it the
+//     batch may be lost in a crash, together with all batches after it.
 //  3. Send MsgsNow at any time from Ready on, and MsgsAfterSync only when the batch is durable. Messages may be lost,
 //     repeated, delayed and reordered; they may not be changed, nor come from another node than From says.
 //  4. Apply Ready.Committed, in order, in the same batch as the Record: its Applied counts them already. Effects and Applied
 //     are then on disk together or not at all, and a restart goes on from Applied.
 //  5. If Ready.Atomic, Committed are chosen only by this batch becoming durable. Apply them in it, write no Entries (there
 //     are none), and let nobody see the effects before its sync has returned. If the batch fails without being written,
-//     drop the core and make it again from the Record on disk: nothing was chosen. If that is not known, stop.
+//     drop the core and make it again from the Record on disk: nothing was chosen. If that is not known, stop. Advance may
+//     come before the sync, once the batch can no longer be refused and has its place in the disk's order (1): what later
+//     Readies rest on is then lost only together with them. Make their effects seen in the order of the Readies, and if a
+//     sync fails, stop, with all that was not seen yet unknown.
 //  6. After a restart or a drop, make the core from the Record as last written and from the log's entries Applied+1..Last,
 //     all of them, as DecodeRecord and DecodeEntry read them. A Record that was lost is not a zero Record: a node whose disk
 //     was lost comes back under another NodeID. Never make two cores of one group.

@@ -34,6 +34,12 @@ type Options struct {
 	Loops int
 	// GroupIdle is how long an idle group stays in memory, 1 s to 1 h. Default 30 s.
 	GroupIdle time.Duration
+	// TxnIdle is how long a transaction may go unused before it is rolled back, 100 ms to TxnAgeMax. Default 60 s. Shorter cuts
+	// clients that think between two commands; longer keeps what their snapshots hold on the disk.
+	TxnIdle time.Duration
+	// TxnMemory is what all open transactions together may hold of writes and reads, 1 MiB to 1 TiB. Default 512 MiB. Past it they
+	// are refused more.
+	TxnMemory int64
 	// MinFreeBytes is the free disk space below which writes are refused. Default 64 MiB; negative turns the check off, and the reserve.
 	MinFreeBytes int64
 	// Logger receives structured logs. Default: discarded.

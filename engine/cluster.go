@@ -91,7 +91,7 @@ func survives(s quorum.Survival) []string {
 	return lines
 }
 
-// Groups lists the groups that were ever written, by name, after the one named, at most limit.
+// Groups lists the groups that were ever written and that the caller may know of, by name, after the one named, at most limit.
 func (s *Session) Groups(ctx context.Context, after string, limit int) ([]string, error) {
 	if err := s.identified(); err != nil {
 		return nil, err
@@ -101,10 +101,30 @@ func (s *Session) Groups(ctx context.Context, after string, limit int) ([]string
 	}
 	var names []string
 	err := s.e.eachGroup(ctx, after, func(group string) (bool, error) {
-		names = append(names, group)
-		return len(names) < limit, nil
+		known, err := s.knows(group)
+		if known {
+			names = append(names, group)
+		}
+		return len(names) < limit, err
 	})
 	return names, err
+}
+
+// knows says whether the caller may know that a group exists: it is public, has a table that the caller may read, or the
+// caller is an admin. A group is often named as its table.
+func (s *Session) knows(group string) (bool, error) {
+	a, err := s.e.access(s.principal, group)
+	if err != nil {
+		return false, err
+	}
+	if a.open() {
+		return true, nil
+	}
+	if admin, err := s.e.isAdmin(s.principal); admin || err != nil {
+		return admin, err
+	}
+	tables, err := s.tablesOf(group, "", 1)
+	return len(tables) > 0, err
 }
 
 // Tables lists the tables that have a row and that the caller may read, after the one named, at most limit, by group and then by name.
@@ -224,11 +244,7 @@ func (s *Session) TableInfo(ctx context.Context, table string) (TableInfo, error
 		return TableInfo{}, err
 	}
 	if info.Rows == 0 {
-		if _, written, err := s.e.store.Record(k.Group()); err != nil {
-			return TableInfo{}, s.e.readError(err)
-		} else if !written {
-			return TableInfo{}, missing
-		}
+		return TableInfo{}, missing // also one whose rows are all hidden, which must not look different
 	}
 	info.RowsAtLeast = info.Rows == RowsCountedMax
 	if info.SizeBytes, err = s.e.store.DiskUsage(k.Group()); err != nil {
@@ -266,6 +282,12 @@ func (s *Session) GroupInfo(_ context.Context, group string) (GroupInfo, error) 
 		return GroupInfo{}, Errorf(ClassInvalid, "%s is a table of group %s, not a group", key.Text([]byte(group)), key.Text(k.GroupBytes()))
 	}
 	record, ok, err := s.e.replicator.Record(group)
+	if err != nil {
+		return GroupInfo{}, s.e.readError(err)
+	}
+	if ok {
+		ok, err = s.knows(group)
+	}
 	if err != nil {
 		return GroupInfo{}, s.e.readError(err)
 	}

@@ -28,6 +28,7 @@ type Engine struct {
 	replicator *replication.Replicator
 	hub        *hub
 	hot        *hot
+	txns       *openTxns
 	secrets    chan struct{} // a token for each secret that is being checked
 	started    time.Time
 
@@ -75,7 +76,7 @@ func start(ctx context.Context, o Options, store *storage.Store) (*Engine, error
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	e := &Engine{
-		opts: o, store: store, clock: clock, quorums: quorums, hub: newHub(), hot: newHot(),
+		opts: o, store: store, clock: clock, quorums: quorums, hub: newHub(), hot: newHot(), txns: newOpenTxns(),
 		secrets: make(chan struct{}, secretChecksMax), started: o.Now(),
 		stop: stop, done: make(chan struct{}), closing: make(chan struct{}),
 	}
@@ -96,6 +97,7 @@ func start(ctx context.Context, o Options, store *storage.Store) (*Engine, error
 		return nil, errors.Join(err, e.replicator.Close())
 	}
 	e.background.Go(func() { e.sweep(background) })
+	e.background.Go(func() { e.reapTxns(background) })
 	e.background.Go(func() { e.waitForFailure(background) })
 	o.Logger.Info("node started", "cluster", id.ClusterID, "node", id.NodeID, "region", o.Region, "dir", o.Dir, "starts", id.Starts)
 	return e, nil

@@ -39,4 +39,8 @@ const (
 	secretChecksMax = 2
 	// scanCheckEvery is how many rows a scan reads between two looks at its context.
 	scanCheckEvery = 1024
+	// txnEntryCost is about what a write or read of a transaction takes in memory besides its bytes.
+	txnEntryCost = 256
+	// reapInterval is the pause, at the most, between two looks at idle transactions.
+	reapInterval = time.Second
 )

@@ -18,7 +18,7 @@ type metrics struct {
 	log        func(msg string, args ...any)
 
 	expiredKeys, collectedVersions, collectedChanges atomic.Uint64
-	sweepFailures                                    atomic.Uint64
+	sweepFailures, reapedTxns                        atomic.Uint64
 	failing                                          atomic.Bool // the last sweep failed: logged once
 }
 
@@ -41,6 +41,9 @@ func newMetrics(e *Engine, registry prometheus.Registerer) (*metrics, error) {
 	m.counter("atlas_engine_collected_versions_total", "old versions removed", m.collectedVersions.Load)
 	m.counter("atlas_engine_collected_changes_total", "change records removed", m.collectedChanges.Load)
 	m.counter("atlas_engine_sweep_failures_total", "rounds of housekeeping that failed", m.sweepFailures.Load)
+	m.gauge("atlas_engine_transactions", "transactions that are open", func() float64 { return float64(e.txns.len()) })
+	m.gauge("atlas_engine_transactions_memory_bytes", "memory that they are charged for", func() float64 { return float64(e.txns.held.Load()) })
+	m.counter("atlas_engine_transactions_expired_total", "transactions rolled back because they were idle or open for too long", m.reapedTxns.Load)
 	m.gauge("atlas_engine_ready", "1 while the node serves", func() float64 {
 		if e.Ready() != nil {
 			return 0
@@ -154,3 +157,5 @@ func (c *storageCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(c.descs[f.name], f.kind, f.value(m))
 	}
 }
+
+func (m *metrics) txnReaped() { m.reapedTxns.Add(1) }

@@ -25,6 +25,10 @@ const (
 	GroupIdleMin     = time.Second
 	GroupIdleMax     = time.Hour
 	RegionLenMax     = 64
+	TxnIdleMin       = 100 * time.Millisecond
+	TxnIdleMax       = TxnAgeMax
+	TxnMemoryMin     = 1 << 20
+	TxnMemoryMax     = 1 << 40
 )
 
 // EnsureDefaults fills what was left out.
@@ -36,6 +40,8 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.CacheBytes, 64<<20)
 	setDefault(&o.Loops, 2)
 	setDefault(&o.GroupIdle, 30*time.Second)
+	setDefault(&o.TxnIdle, time.Minute)
+	setDefault(&o.TxnMemory, 512<<20)
 	setDefault(&o.MinFreeBytes, 64<<20)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -70,6 +76,8 @@ func (o *Options) Validate() error {
 		checkRange("cache bytes", o.CacheBytes, CacheBytesMin, CacheBytesMax),
 		checkRange("event loops", o.Loops, 1, LoopsMax),
 		checkRange("group idle time", o.GroupIdle, GroupIdleMin, GroupIdleMax),
+		checkRange("transaction idle time", o.TxnIdle, TxnIdleMin, TxnIdleMax),
+		checkRange("transaction memory", o.TxnMemory, TxnMemoryMin, TxnMemoryMax),
 	)
 	return errors.Join(errs...)
 }

@@ -23,11 +23,15 @@ import (
 //
 // The group is that of the first key. Savepoints are marks in the overlay; what was read stays read when writes are taken
 // back, which can only refuse more. Between BeginStatement and EndStatement reads do not see the statement's own writes.
+//
+// A transaction that nobody uses for Options.TxnIdle, or that is open for TxnAgeMax, is rolled back: what is asked of it then
+// is a conflict, until Commit or Rollback ends it, so that no later command is taken for one outside of it.
 type Txn struct {
 	e         *Engine
 	principal string
 	began     time.Time
-	over      bool
+	over      bool // by Commit or Rollback
+	life      txnLife
 
 	group    string
 	snapshot *storage.Snapshot
@@ -50,9 +54,13 @@ func (s *Session) BeginTxn(_ context.Context) (*Txn, error) {
 	if err := s.identified(); err != nil {
 		return nil, err
 	}
-	return &Txn{
-		e: s.e, principal: s.principal, began: s.e.opts.Now(), writes: newOverlay(), sees: math.MaxInt, reads: make(map[string]struct{}),
-	}, nil
+	now := s.e.opts.Now()
+	t := &Txn{
+		e: s.e, principal: s.principal, began: now, writes: newOverlay(), sees: math.MaxInt, reads: make(map[string]struct{}),
+	}
+	t.life.used = now
+	s.e.txns.add(t)
+	return t, nil
 }
 
 // Get gives a key's value as the transaction sees it, or ErrNotFound.
@@ -96,10 +104,18 @@ func (t *Txn) Scan(ctx context.Context, r ScanRequest) (*Scan, error) {
 }
 
 // Savepoint marks the writes so far.
-func (t *Txn) Savepoint() Mark { return Mark{writes: t.writes.mark()} }
+func (t *Txn) Savepoint() Mark {
+	t.life.mu.Lock()
+	defer t.life.mu.Unlock()
+	return Mark{writes: t.writes.mark()}
+}
 
 // RollbackTo takes back every write after the mark.
 func (t *Txn) RollbackTo(m Mark) error {
+	if err := t.acquire(); err != nil {
+		return err
+	}
+	defer t.release()
 	if m.writes > t.writes.mark() {
 		return Errorf(ClassInvalid, "the savepoint was rolled back before")
 	}
@@ -109,8 +125,9 @@ func (t *Txn) RollbackTo(m Mark) error {
 
 // BeginStatement lets reads see the writes so far and none that follow, until EndStatement. The mark takes the statement back.
 func (t *Txn) BeginStatement() Mark {
-	t.sees = t.writes.mark()
-	return t.Savepoint()
+	m := t.Savepoint()
+	t.sees = m.writes
+	return m
 }
 
 // EndStatement lets reads see all writes again.
@@ -127,12 +144,16 @@ func (t *Txn) Rollback() error {
 // Commit makes the writes happen, all at one version, or none of them: then the error is a conflict (run it again), or
 // unknown. Whatever it returns, the transaction is over.
 func (t *Txn) Commit(ctx context.Context) (uint64, error) {
-	if err := t.usable(); err != nil {
+	if err := t.acquire(); err != nil {
 		_ = t.end() // the first error says more; the snapshot is released all the same
 		return 0, err
 	}
+	defer t.release()
 	c := t.command()
 	group := t.group
+	charged := t.life.charged // until it is decided: c holds what was written
+	t.life.charged = 0
+	defer t.e.txns.held.Add(-charged)
 	if err := t.end(); err != nil {
 		return 0, err
 	}
@@ -179,33 +200,25 @@ func (p *pending) mutation(rest []byte) command.Mutation {
 }
 
 func (t *Txn) end() error {
+	t.e.txns.remove(t)
+	t.life.mu.Lock()
 	t.over = true
-	if t.snapshot == nil {
-		return nil
-	}
+	t.e.txns.held.Add(-t.life.charged)
+	t.life.charged = 0
 	snapshot := t.snapshot
 	t.snapshot = nil
+	t.life.mu.Unlock()
+	if snapshot == nil {
+		return nil
+	}
 	if err := snapshot.Close(); err != nil {
 		return t.e.readError(err)
 	}
 	return nil
 }
 
-func (t *Txn) usable() error {
-	if t.over {
-		return Errorf(ClassInvalid, "the transaction is over")
-	}
-	if age := t.e.opts.Now().Sub(t.began); age > TxnAgeMax {
-		return Errorf(ClassConflict, "the transaction is open for %s, limit %s", age.Round(time.Second), TxnAgeMax)
-	}
-	return nil
-}
-
-// enter binds the transaction to the key's group, at its first key, and refuses others.
+// enter binds the transaction to the key's group, at its first key, and refuses others. Requires: acquired.
 func (t *Txn) enter(k key.Key) error {
-	if err := t.usable(); err != nil {
-		return err
-	}
 	if t.snapshot != nil {
 		if string(k.GroupBytes()) != t.group {
 			return Errorf(ClassInvalid, "key %s is in group %q, the transaction in %q: one transaction stays in one group",
@@ -242,6 +255,14 @@ func (t *Txn) allow(v authz.Verb, k key.Key) error {
 }
 
 func (t *Txn) get(k key.Key) (*Item, error) {
+	if err := t.acquire(); err != nil {
+		return nil, err
+	}
+	defer t.release()
+	return t.find(k)
+}
+
+func (t *Txn) find(k key.Key) (*Item, error) {
 	if err := t.enter(k); err != nil {
 		return nil, err
 	}
@@ -264,13 +285,18 @@ func (t *Txn) get(k key.Key) (*Item, error) {
 	if value == nil {
 		return nil, notFound(k)
 	}
-	return newItem(value), nil
+	if err := t.acquire(); err != nil { // until the value is closed
+		closeQuietly(value)
+		return nil, err
+	}
+	ver := value.Version()
+	return itemOf(&ver, txnValue{value, t}), nil
 }
 
 // read gives the live value in the snapshot, nil if there is none, and remembers having looked.
 func (t *Txn) read(rest []byte) (*storage.Value, error) {
 	if _, ok := t.reads[string(rest)]; !ok {
-		if err := t.roomForReads(); err != nil {
+		if err := t.roomForReads(len(rest)); err != nil {
 			return nil, err
 		}
 		t.reads[string(rest)] = struct{}{}
@@ -294,15 +320,20 @@ func (t *Txn) lives(expires uint64) {
 	}
 }
 
-func (t *Txn) roomForReads() error {
+// roomForReads makes room for a key or range of n bytes.
+func (t *Txn) roomForReads(n int) error {
 	if len(t.reads)+len(t.ranges) >= TxnReadsMax {
 		return Errorf(ClassTooLarge, "the transaction has read %d keys and ranges, limit %d", TxnReadsMax, TxnReadsMax)
 	}
-	return nil
+	return t.charge(n)
 }
 
 // put adds a write; the conditions are judged now, and by the read set at the commit.
 func (t *Txn) put(k key.Key, m command.Mutation, ifAbsent bool, ifVersion *uint64) error {
+	if err := t.acquire(); err != nil {
+		return err
+	}
+	defer t.release()
 	if err := t.enter(k); err != nil {
 		return err
 	}
@@ -322,6 +353,9 @@ func (t *Txn) put(k key.Key, m command.Mutation, ifAbsent bool, ifVersion *uint6
 	}
 	if n := t.writes.bytes + len(m.Rest) + len(m.Value); n > TxnBytesMax {
 		return Errorf(ClassTooLarge, "the transaction would write %d bytes, limit %d", n, TxnBytesMax)
+	}
+	if err := t.charge(len(m.Rest) + len(m.Value)); err != nil {
+		return err
 	}
 	t.writes.put(string(m.Rest), pending{
 		deleted: m.Kind == command.Delete, value: bytes.Clone(m.Value), ttl: m.TTL, wormTTL: m.WormTTL, worm: m.WormUntil,

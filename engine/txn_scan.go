@@ -30,15 +30,28 @@ type txnScan struct {
 	last    []byte
 	started bool
 	rewound bool
+	closed  bool
 }
 
 var _ rowSource = (*txnScan)(nil)
 
+// scan begins a scan, which keeps the transaction in use until it is closed.
 func (t *Txn) scan(k key.Key, lower, upper []byte, reverse, keysOnly bool) (*txnScan, error) {
+	if err := t.acquire(); err != nil {
+		return nil, err
+	}
+	s, err := t.openScan(k, lower, upper, reverse, keysOnly)
+	if err != nil {
+		t.release()
+	}
+	return s, err
+}
+
+func (t *Txn) openScan(k key.Key, lower, upper []byte, reverse, keysOnly bool) (*txnScan, error) {
 	if err := t.enter(k); err != nil {
 		return nil, err
 	}
-	if err := t.roomForReads(); err != nil {
+	if err := t.roomForReads(len(lower) + len(upper)); err != nil {
 		return nil, err
 	}
 	base, err := t.snapshot.NewScan(storage.ScanOptions{
@@ -163,6 +176,11 @@ func (s *txnScan) Err() error { return s.base.Err() }
 // Close narrows the range that was read to what was walked; of a walk that was begun again, the first may have been the
 // longer one, so its range stays whole.
 func (s *txnScan) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	defer s.t.release()
 	if !s.rewound && !s.ended && !s.t.over && s.base.Err() == nil {
 		walked := &s.t.ranges[s.rangeAt]
 		switch {

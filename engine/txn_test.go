@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
 
 	"github.com/atlas-edge/atlas/engine"
@@ -360,4 +361,169 @@ func TestStatementPutsAnAbsentKeyTwice(t *testing.T) {
 	txn.EndStatement()
 	_, err = txn.Commit(t.Context())
 	must(t, err)
+}
+
+// G17: TestTxnIsRolledBackWhenIdle: a transaction that nobody uses is ended, its memory and its snapshot with it; what comes late is refused
+// and not taken for a command of its own.
+func TestTxnIsRolledBackWhenIdle(t *testing.T) {
+	w := newWall()
+	figures := prometheus.NewRegistry()
+	e := open(t, vfs.NewMem(), func(o *engine.Options) {
+		o.Now, o.TxnIdle, o.Registry = w.now, 100*time.Millisecond, figures
+	})
+	idles := func() {
+		t.Helper()
+		before := figure(t, figures, "atlas_engine_transactions_expired_total")
+		w.add(time.Second)
+		for deadline := time.Now().Add(30 * time.Second); figure(t, figures, "atlas_engine_transactions_expired_total") == before; {
+			if time.Now().After(deadline) {
+				t.Fatal("an idle transaction goes on")
+			}
+			time.Sleep(time.Millisecond) // sleep: between two looks at a condition with a deadline
+		}
+	}
+	s, ctx := trusted(e), t.Context()
+	put(t, s, "t.a", "old")
+	put(t, s, "t.b", strings.Repeat("x", 1<<20))
+	idle := "the transaction was rolled back: it was idle for longer than 100ms"
+	for _, c := range []struct {
+		name  string
+		late  func() error
+		ended bool // by late itself
+	}{
+		{"get", func() error { _, err := s.Get(ctx, []byte("t.a")); return err }, false},
+		{"put", func() error { _, err := s.Put(ctx, request("t.a", "late")); return err }, false},
+		{"delete", func() error { _, err := s.Delete(ctx, engine.DeleteRequest{Key: []byte("t.a")}); return err }, false},
+		{"scan", func() error { _, err := s.Scan(ctx, engine.ScanRequest{Prefix: []byte("t")}); return err }, false},
+		{"count", func() error { _, err := s.Count(ctx, []byte("t")); return err }, false},
+		{"sample", func() error { _, err := s.Sample(ctx, []byte("t"), 1); return err }, false},
+		{"commit", func() error { _, err := s.Commit(ctx); return err }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			must(t, s.Begin(ctx))
+			get(t, s, "t.a")
+			put(t, s, "t.a", "mine")
+			idles()
+			err := c.late()
+			wantErr(t, err, engine.ErrConflict)
+			if !strings.Contains(err.Error(), idle) {
+				t.Errorf("got %v", err)
+			}
+			if s.InTxn() == c.ended {
+				t.Fatalf("in a transaction: %v", s.InTxn())
+			}
+			if !c.ended {
+				must(t, s.Rollback())
+			}
+			if got := get(t, s, "t.a"); got != "old" {
+				t.Errorf("a transaction that was rolled back wrote %q", got)
+			}
+		})
+	}
+
+	// What is being read is in use, however long that takes.
+	must(t, s.Begin(ctx))
+	put(t, s, "t.c", "mine")
+	scan, err := s.Scan(ctx, engine.ScanRequest{Prefix: []byte("t"), Values: true})
+	must(t, err)
+	item, err := s.Get(ctx, []byte("t.b"))
+	must(t, err)
+	must(t, scan.Close())
+	other := trusted(e)
+	must(t, other.Begin(ctx))
+	get(t, other, "t.a")
+	idles() // the reaper has looked at both
+	must(t, other.Rollback())
+	if v, err := item.Bytes(); err != nil || len(v) != 1<<20 {
+		t.Fatalf("%d bytes, %v", len(v), err)
+	}
+	must(t, item.Close())
+	_, err = s.Commit(ctx)
+	must(t, err)
+	if got := get(t, s, "t.c"); got != "mine" {
+		t.Fatalf("committed %q", got)
+	}
+
+	if n := figure(t, figures, "atlas_engine_transactions"); n != 0 {
+		t.Errorf("%v transactions are open", n)
+	}
+
+	// A transaction that is in use all the time ends by its age.
+	must(t, s.Begin(ctx))
+	scan, err = s.Scan(ctx, engine.ScanRequest{Prefix: []byte("t")})
+	must(t, err)
+	w.add(engine.TxnAgeMax + time.Second)
+	_, err = s.Get(ctx, []byte("t.a"))
+	wantErr(t, err, engine.ErrConflict)
+	must(t, scan.Close())
+	_, err = s.Commit(ctx)
+	wantErr(t, err, engine.ErrConflict)
+}
+
+// G25, G26: TestTxnMemory: open transactions share a bounded memory; what does not fit is refused, and room comes back with every end.
+func TestTxnMemory(t *testing.T) {
+	figures := prometheus.NewRegistry()
+	e := open(t, vfs.NewMem(), func(o *engine.Options) { o.TxnMemory, o.Registry = engine.TxnMemoryMin, figures })
+	one, two, ctx := trusted(e), trusted(e), t.Context()
+	half := strings.Repeat("v", engine.TxnMemoryMin/2)
+	for name, end := range map[string]func() error{
+		"commit":   func() error { _, err := one.Commit(ctx); return err },
+		"rollback": one.Rollback,
+		"close":    one.Close,
+		"conflict": func() error {
+			put(t, trusted(e), "t.read", "x")
+			_, err := one.Commit(ctx)
+			return ignore(err, engine.ErrConflict)
+		},
+	} {
+		must(t, one.Begin(ctx))
+		must(t, two.Begin(ctx))
+		_, err := one.Get(ctx, []byte("t.read"))
+		must(t, ignore(err, engine.ErrNotFound))
+		put(t, one, "t.one", half)
+		_, err = two.Put(ctx, request("t.two", half))
+		wantErr(t, err, engine.ErrUnavailable)
+		put(t, two, "t.two", "small")
+		must(t, end())
+		put(t, two, "t.two", half)
+		if _, err := two.Commit(ctx); err != nil {
+			t.Fatal(name, err)
+		}
+		if held := figure(t, figures, "atlas_engine_transactions_memory_bytes"); held != 0 {
+			t.Fatalf("after %s %v bytes are held", name, held)
+		}
+	}
+
+	// Reads count as well.
+	must(t, one.Begin(ctx))
+	var err error
+	for i := 0; err == nil && i < engine.TxnReadsMax; i++ {
+		_, err = one.Get(ctx, fmt.Appendf(nil, "t.%0*d", 1000, i))
+		err = ignore(err, engine.ErrNotFound)
+	}
+	wantErr(t, err, engine.ErrUnavailable)
+	must(t, one.Rollback())
+}
+
+// ignore is err, or nil if it is the one expected.
+func ignore(err, expected error) error {
+	if errors.Is(err, expected) {
+		return nil
+	}
+	return err
+}
+
+// figure is the value of a counter or gauge.
+func figure(t *testing.T, r *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := r.Gather()
+	must(t, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			m := f.GetMetric()[0]
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	t.Fatal("no figure ", name)
+	return 0
 }

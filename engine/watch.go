@@ -16,6 +16,9 @@ import (
 const (
 	// watchBatchMax bounds the events that a watch reads from storage at once.
 	watchBatchMax = 256
+	// watchBatchBytes is how much of keys a watch holds, in bytes, before it leaves a version that it has begun: a transaction's
+	// may be as large as the transaction, and a watch that goes on within a version passes over what it has given.
+	watchBatchBytes = 256 << 10
 	// watchPassMax is how many batches of changes of other keys are passed over between two looks at the context. It is more than
 	// one, because what is there already is given also to those who do not want to wait.
 	watchPassMax = 16
@@ -33,7 +36,8 @@ type Watch struct {
 	principal string
 	group     string
 	prefix    []byte // of the rest
-	after     uint64 // changes up to this version were read, and those of done
+	after     uint64 // the changes up to this version were read
+	partly    int    // and so many of the version behind it
 	ready     []Event
 	closed    bool
 }
@@ -68,14 +72,15 @@ func (s *Session) Watch(_ context.Context, r WatchRequest) (*Watch, error) {
 	return w, nil
 }
 
-// checkHistory refuses a place in history behind which changes may be gone.
+// checkHistory refuses a place in history behind which changes may be gone. It is not found rather than unavailable: trying again
+// does not bring them back.
 func (e *Engine) checkHistory(after uint64) error {
 	swept, err := e.store.SweptTo()
 	if err != nil {
 		return e.readError(err)
 	}
 	if after < swept {
-		return Errorf(ClassUnavailable, "changes after version %d are no longer kept: history begins at version %d", after, swept)
+		return Errorf(ClassNotFound, "changes after version %d are no longer all kept: the oldest version to watch from is now %d", after, swept)
 	}
 	return nil
 }
@@ -161,27 +166,35 @@ func (w *Watch) read() (more bool, err error) {
 		return false, err
 	}
 	w.ready = w.ready[:0]
-	reached := view.At
-	for n := 0; changes.Next(); n++ {
+	skip, at, nth := w.partly, uint64(0), 0 // nth change of version at
+	held := 0
+	for n := 0; changes.Next(); {
 		c := changes.Change()
 		if c.Time > view.At {
 			break // written, not durable
 		}
-		// A version is taken in whole, so that the place behind it is a version.
-		if n >= watchBatchMax && c.Time != w.after {
-			reached = w.after
-			break
+		if c.Time != at {
+			at, nth = c.Time, 0
 		}
-		w.after = c.Time
+		nth++
+		if nth <= skip {
+			continue
+		}
+		skip = 0
+		if n++; n > watchBatchMax && (nth == 1 || held > watchBatchBytes) {
+			w.after, w.partly = at-1, nth-1
+			return true, nil
+		}
 		if bytes.HasPrefix(c.Rest, w.prefix) {
 			w.ready = append(w.ready, w.event(c))
+			held += len(w.group) + len(c.Rest)
 		}
 	}
 	if err := changes.Err(); err != nil {
 		return false, w.e.readError(err)
 	}
-	w.after = reached
-	return reached != view.At, nil
+	w.after, w.partly = view.At, 0
+	return false, nil
 }
 
 func (w *Watch) event(c storage.Change) Event {

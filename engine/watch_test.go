@@ -5,6 +5,8 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -189,12 +191,14 @@ func TestHistoryEnds(t *testing.T) {
 	del(t, s, "t.gone")
 	slow := watch(t, s, "t", &v1)
 	w.add(time.Hour)
-	put(t, s, "t.b", "now")
+	now := put(t, s, "t.b", "now")
+	var oldest uint64
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		_, err := s.Watch(t.Context(), engine.WatchRequest{Prefix: []byte("t"), From: &v1})
 		if err != nil {
-			wantErr(t, err, engine.ErrUnavailable)
+			wantErr(t, err, engine.ErrNotFound)
+			oldest = oldestVersion(t, err)
 			break
 		}
 		if time.Now().After(deadline) {
@@ -204,8 +208,22 @@ func TestHistoryEnds(t *testing.T) {
 	}
 	if _, err := slow.Next(t.Context()); err == nil {
 		t.Fatal("a watcher that fell behind what is kept was given events with a hole before them")
+	} else {
+		wantErr(t, err, engine.ErrNotFound)
 	}
+	// From the version that the refusal names, a watch begins; it stays the oldest, for the wall clock stands.
+	want(t, next(t, watch(t, s, "t.b", &oldest)), "PUT %d t.b", now)
 	wantRows(t, rows(t, s, engine.ScanRequest{Prefix: []byte("t"), Limit: 2}), "t.a=2", "t.b=now")
+}
+
+// oldestVersion is what a watch from too long ago is told.
+func oldestVersion(t *testing.T, err error) (v uint64) {
+	t.Helper()
+	_, text, ok := strings.Cut(err.Error(), "the oldest version to watch from is now ")
+	if v, err = strconv.ParseUint(text, 10, 64); !ok || err != nil {
+		t.Fatalf("no version in %q: %v", text, err)
+	}
+	return v
 }
 
 func TestWatchAndGrants(t *testing.T) {

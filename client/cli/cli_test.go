@@ -139,7 +139,8 @@ func TestTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = client.Dial(t.Context(), o)
-	if text := target.Explain(err); !strings.Contains(text, "is the node running") {
+	want := "cannot connect to " + target.Endpoint + ": connect: no such file or directory\n  is the node running, and is this its socket?"
+	if text := target.Explain(err); text != want {
 		t.Error(text)
 	}
 }

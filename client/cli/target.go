@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"syscall"
 	"time"
@@ -78,7 +79,11 @@ func (t *Target) Explain(err error) string {
 	case errors.Is(err, client.ErrDenied):
 		hint = "the server does not let this client be that principal"
 	}
-	text := "cannot connect to " + t.Endpoint + ": " + err.Error()
+	reason := err
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		reason = op.Err // what is around it names the endpoint again
+	}
+	text := "cannot connect to " + t.Endpoint + ": " + reason.Error()
 	if hint != "" {
 		text += "\n  " + hint
 	}

@@ -105,7 +105,7 @@ func TestValidateRefuses(t *testing.T) {
 		"range ends before it begins":                    {Reads: &ReadSet{Ranges: []Range{{Lower: []byte("b"), Upper: []byte("a")}}}},
 		"principal is empty":                             {Mutations: []Mutation{{Kind: Grant, Object: authz.KindKey, Rest: row, Perms: 1}}},
 		"object of a reset is neither a table nor a key": {Mutations: []Mutation{{Kind: ResetGrants, Rest: row}}},
-		`invalid key: "x" after the group has no row`:    {Reads: &ReadSet{Keys: [][]byte{[]byte("x")}}},
+		`key "x" after the group has no row`:             {Reads: &ReadSet{Keys: [][]byte{[]byte("x")}}},
 	} {
 		var invalid *InvalidError
 		if err := c.Validate(); !errors.As(err, &invalid) || invalid.TooLarge || err.Error() != text {

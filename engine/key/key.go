@@ -39,6 +39,20 @@ var ErrInvalid = errors.New("invalid key")
 // ErrTooLong is the ErrInvalid of a key or a table's name that exceeds its limit.
 var ErrTooLong = fmt.Errorf("%w: too long", ErrInvalid)
 
+// refusal is an error of this package. Its text leaves the kind out: who reports it puts the word of its class in front.
+type refusal struct {
+	kind error // ErrInvalid or ErrTooLong
+	text string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+func (r *refusal) Unwrap() error { return r.kind }
+
+func refuse(kind error, format string, args ...any) error {
+	return &refusal{kind: kind, text: fmt.Sprintf(format, args...)}
+}
+
 // Key is a parsed key. It aliases the bytes it was parsed from.
 type Key struct {
 	raw      []byte
@@ -53,10 +67,10 @@ func Parse(raw []byte) (Key, error) {
 		return Key{}, err
 	}
 	if rowStart < 0 {
-		return Key{}, fmt.Errorf("%w: %s has no row: want table.row", ErrInvalid, quote(raw))
+		return Key{}, refuse(ErrInvalid, "key %s has no row: want table.row", quote(raw))
 	}
 	if rowStart == len(raw) {
-		return Key{}, fmt.Errorf("%w: %s has an empty row: want table.row", ErrInvalid, quote(raw))
+		return Key{}, refuse(ErrInvalid, "key %s has an empty row: want table.row", quote(raw))
 	}
 	return k, nil
 }
@@ -81,7 +95,7 @@ func ParseTable(raw []byte) (Key, error) {
 		return Key{}, err
 	}
 	if rowStart >= 0 {
-		return Key{}, fmt.Errorf("%w: %s is not a table name: it holds a dot", ErrInvalid, quote(raw))
+		return Key{}, refuse(ErrInvalid, "%s is not a table name: it holds a dot", quote(raw))
 	}
 	return k, nil
 }
@@ -95,7 +109,7 @@ func FromParts(group string, rest []byte) []byte {
 // parse finds the parts; rowStart is -1 when there is no dot.
 func parse(raw []byte) (k Key, rowStart int, err error) {
 	if len(raw) > LenMax {
-		return Key{}, 0, fmt.Errorf("%w: length %d exceeds limit %d", ErrTooLong, len(raw), LenMax)
+		return Key{}, 0, refuse(ErrTooLong, "key length %d exceeds limit %d", len(raw), LenMax)
 	}
 	tableLen := bytes.IndexByte(raw, '.')
 	rowStart = tableLen + 1
@@ -118,15 +132,15 @@ func parse(raw []byte) (k Key, rowStart int, err error) {
 func checkTable(table []byte) error {
 	switch {
 	case len(table) == 0:
-		return fmt.Errorf("%w: table name is empty", ErrInvalid)
+		return refuse(ErrInvalid, "table name is empty")
 	case len(table) > TableLenMax:
-		return fmt.Errorf("%w: table name length %d exceeds limit %d", ErrTooLong, len(table), TableLenMax)
+		return refuse(ErrTooLong, "table name length %d exceeds limit %d", len(table), TableLenMax)
 	case !utf8.Valid(table):
-		return fmt.Errorf("%w: table name is not UTF-8", ErrInvalid)
+		return refuse(ErrInvalid, "table name is not UTF-8")
 	case table[0] == '/':
-		return fmt.Errorf("%w: table name %s has an empty group", ErrInvalid, quote(table))
+		return refuse(ErrInvalid, "table name %s has an empty group", quote(table))
 	case table[len(table)-1] == '/':
-		return fmt.Errorf("%w: table name %s is empty after its group", ErrInvalid, quote(table))
+		return refuse(ErrInvalid, "table name %s is empty after its group", quote(table))
 	}
 	return checkRunes(table)
 }
@@ -134,7 +148,7 @@ func checkTable(table []byte) error {
 func checkRunes(table []byte) error {
 	for _, r := range string(table) {
 		if r <= ' ' || r == 0x7f || (r >= 0x80 && r <= 0xa0) || r == '\u2028' || r == '\u2029' {
-			return fmt.Errorf("%w: table name %s holds a blank or control character", ErrInvalid, quote(table))
+			return refuse(ErrInvalid, "table name %s holds a blank or control character", quote(table))
 		}
 	}
 	return nil
@@ -145,9 +159,9 @@ func CheckRest(rest []byte) error {
 	dot := bytes.IndexByte(rest, '.')
 	switch {
 	case len(rest) >= LenMax: // the group has a byte at least
-		return fmt.Errorf("%w: length %d exceeds limit %d", ErrTooLong, len(rest), LenMax-1)
+		return refuse(ErrTooLong, "key length %d exceeds limit %d", len(rest), LenMax-1)
 	case dot < 0 || dot == len(rest)-1:
-		return fmt.Errorf("%w: %s after the group has no row", ErrInvalid, quote(rest))
+		return refuse(ErrInvalid, "key %s after the group has no row", quote(rest))
 	case dot == 0:
 		return nil
 	}
@@ -160,13 +174,13 @@ func CheckTableRest(tableRest []byte) error {
 	case len(tableRest) == 0:
 		return nil
 	case tableRest[0] != '/' || tableRest[len(tableRest)-1] == '/':
-		return fmt.Errorf("%w: %s after the group is not a table", ErrInvalid, quote(tableRest))
+		return refuse(ErrInvalid, "%s after the group is not a table", quote(tableRest))
 	case len(tableRest) >= TableLenMax:
-		return fmt.Errorf("%w: table name length %d exceeds limit %d", ErrTooLong, len(tableRest), TableLenMax-1)
+		return refuse(ErrTooLong, "table name length %d exceeds limit %d", len(tableRest), TableLenMax-1)
 	case !utf8.Valid(tableRest):
-		return fmt.Errorf("%w: table name is not UTF-8", ErrInvalid)
+		return refuse(ErrInvalid, "table name is not UTF-8")
 	case bytes.IndexByte(tableRest, '.') >= 0:
-		return fmt.Errorf("%w: table name %s holds a dot", ErrInvalid, quote(tableRest))
+		return refuse(ErrInvalid, "table name %s holds a dot", quote(tableRest))
 	}
 	return checkRunes(tableRest)
 }

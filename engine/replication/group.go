@@ -10,26 +10,42 @@ import (
 	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/engine/authz"
 	"github.com/atlas-edge/atlas/engine/command"
+	"github.com/atlas-edge/atlas/engine/hlc"
 	"github.com/atlas-edge/atlas/engine/storage"
 )
 
-// group is one group in memory. Its loop alone touches it, but for the atomics, which readers load.
+// group is one group in memory. Its loop's run alone touches it, but for the atomics, which publish changes and readers load.
 type group struct {
 	name  string
 	core  *consensus.Core
-	state command.GroupState // of everything applied, durable or in the batch at hand
+	state command.GroupState // of everything applied, durable or not yet
 
-	// visible is a time up to which all that was committed is durable, and inFlight says that a round has drawn times above
-	// it that are not. Set before the first draw, cleared after the round is published: see registry.view.
+	// visible is a time up to which all that was committed is durable, and inFlight counts the rounds that have drawn times above
+	// it, or may have, and are not told yet. begin counts a round before its first draw, publish takes it off after it has moved
+	// visible: see registry.view. While inFlight is 0 run alone changes both, else publish alone changes visible.
 	visible  atomic.Uint64
-	inFlight atomic.Bool
+	inFlight atomic.Int32
 	lists    atomic.Uint32
 
 	commands, reads atomic.Uint64 // since the group came into memory
 
 	usedAt       int64    // of the loop's coarse clock, nanoseconds
 	newer, older *group   // the loop's list by use
-	round        *inRound // of the batch at hand; nil outside of one
+	round        *inRound // of the round at hand; nil when it has no part in it
+}
+
+// begin counts a round in, before it draws a time. The group is in the registry by now: a reader who looked before read an earlier time.
+func (g *group) begin(clock *hlc.Clock) {
+	for {
+		n := g.inFlight.Load()
+		if n == 0 {
+			// So that readers do not go back from the times that they read at while nothing was under way.
+			g.visible.Store(max(g.visible.Load(), clock.Read()))
+		}
+		if g.inFlight.CompareAndSwap(n, n+1) {
+			return
+		}
+	}
 }
 
 // loadGroup makes a group from the disk; one never written has the zero record.

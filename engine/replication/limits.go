@@ -10,6 +10,9 @@ const (
 	// batchLenMax and batchBytesMax end a round's intake, so that one sync never waits for more than this.
 	batchLenMax   = 1_024
 	batchBytesMax = 8 << 20
+	// depthDefault is Options.Depth where nothing is said, and depthMax bounds it.
+	depthDefault = 1
+	depthMax     = 8
 	// groupsMax bounds the groups with a core in memory, over all loops. The least recently used leave first.
 	groupsMax = 16_384
 	// coldMax bounds, per shard of the registry, what is remembered of groups that are read but not in memory.

@@ -10,13 +10,21 @@ import (
 	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/engine/command"
 	"github.com/atlas-edge/atlas/engine/storage"
+	"github.com/atlas-edge/atlas/internal/failpoint"
 	"github.com/atlas-edge/atlas/internal/invariants"
 )
 
 // errStop ends an iteration that found what it looked for.
 var errStop = errors.New("stop")
 
-// loop is one event loop: the goroutine of run owns everything in it but the queue.
+// loop is one event loop. It is two goroutines: run decides, and publish tells.
+//
+//	queue -> run: propose, apply, CommitLater, Advance -> flights -> publish: Wait, visible, answers -> free -> run
+//
+// A round is in one flight from its first proposal until it is told, and run takes no proposals before it has a free one, so that
+// Options.Depth rounds are under way at most. With more than one, what run decides may rest on rounds that are applied and not
+// durable: a crash keeps a beginning of the rounds, and publish tells of none before those before it. run owns the groups, but
+// for their atomics, and everything here but the channels; a flight belongs to whom it was handed to.
 type loop struct {
 	r      *Replicator
 	index  int
@@ -26,35 +34,58 @@ type loop struct {
 	// newest and oldest end the list of groups by use.
 	newest, oldest *group
 
+	flights chan *flight // from run to publish, in order
+	free    chan *flight // those that hold no round
+
 	// Kept between rounds for their memory.
 	taken   []*proposal
-	dirty   []*group
-	rounds  []*inRound
 	scratch command.Command
 	record  []byte
-}
-
-// inRound is what a group has in the batch at hand.
-type inRound struct {
-	waiting []waiting
-	ready   consensus.Ready
-	view    view
-	writer  writer
 	overlay *command.Overlay
 }
 
-// waiting is a proposal that was given a slot.
+// flight is one round on its way: a batch, and what is told once that is durable.
+type flight struct {
+	batch *storage.Batch
+	began time.Time
+	dirty []*inRound // a prefix of rounds
+	// rounds are kept for their memory.
+	rounds []*inRound
+}
+
+// inRound is what a group has in a round.
+type inRound struct {
+	g       *group
+	waiting []waiting
+	changed []change
+	ready   consensus.Ready // of run, until Advance
+	// What publish makes known.
+	commands int
+	lastTime Timestamp
+	lists    lists
+}
+
+// waiting is a proposal that was given a slot, and its result once it is applied.
 type waiting struct {
-	slot consensus.Slot
-	p    *proposal
+	slot   consensus.Slot
+	p      *proposal
+	result command.Result
 }
 
 func newLoop(r *Replicator, index, most int) *loop {
-	return &loop{r: r, index: index, queue: newQueue(), most: max(most, 1), groups: make(map[string]*group)}
+	l := &loop{
+		r: r, index: index, queue: newQueue(), most: max(most, 1), groups: make(map[string]*group),
+		flights: make(chan *flight, r.opts.Depth), free: make(chan *flight, r.opts.Depth), overlay: command.NewOverlay(nil, nil),
+	}
+	for range r.opts.Depth {
+		l.free <- new(flight)
+	}
+	return l
 }
 
-// run is the loop's goroutine, owned by the Replicator. It ends when the queue is closed and empty.
+// run is the goroutine that decides, owned by the Replicator. It ends when the queue is closed and empty, and publish after it.
 func (l *loop) run() {
+	defer close(l.flights)
 	evict := time.NewTicker(l.r.opts.GroupIdle)
 	defer evict.Stop()
 	for {
@@ -64,58 +95,91 @@ func (l *loop) run() {
 			l.evictIdle()
 			continue
 		}
+		f := <-l.free // taken before the proposals: what comes while all are under way is one round
 		var finished bool
 		l.taken, finished = l.queue.take(l.taken[:0])
-		if len(l.taken) > 0 {
-			l.round(l.taken)
-			clear(l.taken)
+		if !l.round(f, l.taken) {
+			l.free <- f
 		}
+		clear(l.taken)
 		if finished {
 			return
 		}
 	}
 }
 
-// round decides the proposals, in order, as one batch.
-func (l *loop) round(taken []*proposal) {
+// publish is the goroutine that tells, owned by the Replicator.
+func (l *loop) publish() {
+	for f := range l.flights {
+		if failpoint.Enabled(failpoint.ReplicationTellBeforeSync) {
+			l.tell(f)
+		}
+		if err := f.batch.Wait(); err != nil {
+			l.abandon(f, l.afterFailedCommit(err))
+		} else {
+			l.tell(f)
+			l.r.metrics.Batches.Add(1)
+			l.r.metrics.BatchNanos.Add(uint64(time.Since(f.began)))
+		}
+		f.batch.Close()
+		f.batch = nil
+		l.free <- f
+	}
+}
+
+// drain waits until every round is told but the one that run holds: held is 1 if it holds one, else 0.
+func (l *loop) drain(held int) {
+	others := make([]*flight, cap(l.free)-held)
+	for i := range others {
+		others[i] = <-l.free
+	}
+	for _, f := range others {
+		l.free <- f
+	}
+}
+
+// round decides the proposals, in order, as one batch, and hands it to publish; false if there is nothing for it to do.
+func (l *loop) round(f *flight, taken []*proposal) bool {
 	if err := l.r.Err(); err != nil {
 		answerAll(taken, fmt.Errorf("%w: the node has stopped: %w", ErrUnavailable, err))
-		return
+		return false
 	}
-	began := time.Now()
+	f.began = time.Now()
 	for _, p := range taken {
-		if err := l.propose(p, began.UnixNano()); err != nil {
+		if err := l.propose(f, p, f.began.UnixNano()); err != nil {
 			l.r.metrics.Refused.Add(1)
 			l.r.failIfDamaged(err)
 			p.answer(command.Result{}, fmt.Errorf("%w: %w", ErrUnavailable, err))
 		}
 	}
-	if len(l.dirty) == 0 {
-		return
+	if len(f.dirty) == 0 {
+		return false
 	}
-	batch := l.r.opts.Store.NewBatch()
-	results, err := l.fill(batch)
-	if err == nil {
-		if err = batch.Commit(true); err != nil {
-			err = l.afterFailedCommit(err)
-		}
-	} else {
-		err = l.afterFailedApply(err)
-	}
-	batch.Close()
+	f.batch = l.r.opts.Store.NewBatch()
+	err := l.fill(f)
 	if err != nil {
-		l.abandon(err)
-	} else {
-		l.publish(results)
-		l.r.metrics.Batches.Add(1)
-		l.r.metrics.BatchNanos.Add(uint64(time.Since(began)))
+		err = l.afterFailedApply(err)
+	} else if err = f.batch.CommitLater(); err != nil {
+		err = l.afterFailedCommit(err)
 	}
-	l.dirty = l.dirty[:0]
+	if err != nil {
+		l.drop(f, err)
+		return false
+	}
+	for _, in := range f.dirty {
+		in.g.round = nil
+		if in.ready.Record != nil {
+			in.g.core.Advance() // what the Ready points to is the core's again
+		}
+		in.ready = consensus.Ready{}
+	}
+	l.flights <- f // has room for all there are
 	l.evictSurplus()
+	return true
 }
 
 // propose gives the command a slot in its group's log.
-func (l *loop) propose(p *proposal, now int64) error {
+func (l *loop) propose(f *flight, p *proposal, now int64) error {
 	g := l.groups[p.group]
 	if g == nil {
 		var err error
@@ -124,12 +188,9 @@ func (l *loop) propose(p *proposal, now int64) error {
 		}
 	}
 	l.use(g, now)
-	// The group is in the registry by now: a reader who looked before read an earlier time than this one.
 	if g.round == nil {
-		g.visible.Store(max(g.visible.Load(), l.r.opts.Clock.Read()))
-		g.inFlight.Store(true)
-		g.round = l.newRound()
-		l.dirty = append(l.dirty, g)
+		g.round = f.add(g)
+		g.begin(l.r.opts.Clock)
 	}
 	at, err := l.r.opts.Clock.Now()
 	if err != nil {
@@ -149,65 +210,71 @@ func (l *loop) propose(p *proposal, now int64) error {
 }
 
 // fill puts what the cores ask for into the batch, applying what they call committed.
-func (l *loop) fill(batch *storage.Batch) ([]command.Result, error) {
-	var results []command.Result
-	for _, g := range l.dirty {
+func (l *loop) fill(f *flight) error {
+	for _, in := range f.dirty {
+		g := in.g
 		if !g.core.HasReady() {
 			continue // its only proposal was refused
 		}
-		in := g.round
 		in.ready = g.core.Ready()
 		// Only a sole voter is driven yet: nothing to send, and what is committed rests on this very batch.
 		invariants.Check(in.ready.Atomic && len(in.ready.MsgsNow)+len(in.ready.MsgsAfterSync) == 0,
 			"group %q: a core with peers, driven without a transport", g.name)
 		if in.ready.Record != nil {
 			l.record = in.ready.Record.Append(l.record[:0])
-			batch.SetRecord(g.name, l.record)
+			f.batch.SetRecord(g.name, l.record)
 		}
-		in.view = view{store: l.r.opts.Store, g: g}
-		in.writer = writer{batch: batch, g: g, changed: in.writer.changed[:0]}
-		in.overlay.Reset(&in.view, &in.writer)
-		for i := range in.ready.Committed {
-			e := &in.ready.Committed[i]
-			result, err := command.ApplyEncoded(in.overlay, in.overlay, e.Time, &l.scratch, e.Payload)
-			if err != nil {
-				return nil, fmt.Errorf("apply slot %d of group %q: %w", e.Slot, g.name, err)
-			}
-			results = append(results, result)
+		if err := l.apply(f.batch, in); err != nil {
+			return err
 		}
 	}
-	return results, nil
+	return nil
 }
 
-// publish makes a durable batch visible and answers those who wait, in the order of the slots.
-func (l *loop) publish(results []command.Result) {
-	for _, g := range l.dirty {
-		in := g.round
-		if n := len(in.ready.Committed); n > 0 {
-			for _, c := range in.writer.changed {
+// apply decides what is committed, in order, and notes what is to be told of it.
+func (l *loop) apply(batch *storage.Batch, in *inRound) error {
+	w := writer{batch: batch, g: in.g, changed: in.changed}
+	l.overlay.Reset(&view{store: l.r.opts.Store, g: in.g}, &w)
+	defer l.overlay.Reset(nil, nil)
+	next := 0
+	for i := range in.ready.Committed {
+		e := &in.ready.Committed[i]
+		result, err := command.ApplyEncoded(l.overlay, l.overlay, e.Time, &l.scratch, e.Payload)
+		if err != nil {
+			return fmt.Errorf("apply slot %d of group %q: %w", e.Slot, in.g.name, err)
+		}
+		if next < len(in.waiting) && in.waiting[next].slot == e.Slot {
+			in.waiting[next].result = result
+			next++
+		}
+		in.lastTime = e.Time
+	}
+	invariants.Check(next == len(in.waiting), "group %q: %d of %d proposals were committed", in.g.name, next, len(in.waiting))
+	in.commands, in.changed, in.lists = len(in.ready.Committed), w.changed, listsOf(in.g.state)
+	return nil
+}
+
+// tell makes a durable round visible and answers those who wait, in the order of the slots.
+func (l *loop) tell(f *flight) {
+	for _, in := range f.dirty {
+		g := in.g
+		if in.commands > 0 {
+			for _, c := range in.changed {
 				l.r.opts.Observer.Changing(g.name, c.rest, c.at)
 			}
 			// Lists first: whoever reads the new data is bound by the grants that came with it.
-			g.lists.Store(uint32(listsOf(g.state)))
-			g.visible.Store(in.ready.Committed[n-1].Time)
+			g.lists.Store(uint32(in.lists))
+			g.visible.Store(in.lastTime)
 			l.r.opts.Observer.Advanced(g.name)
-			l.r.metrics.Commands.Add(uint64(n))
-			g.commands.Add(uint64(n))
+			l.r.metrics.Commands.Add(uint64(in.commands))
+			g.commands.Add(uint64(in.commands))
 		}
-		next := 0
-		for i := range in.ready.Committed {
-			if next < len(in.waiting) && in.waiting[next].slot == in.ready.Committed[i].Slot {
-				in.waiting[next].p.answer(results[i], nil)
-				next++
-			}
+		for i := range in.waiting {
+			in.waiting[i].p.answer(in.waiting[i].result, nil)
 		}
-		invariants.Check(next == len(in.waiting), "group %q: %d of %d proposals were committed", g.name, next, len(in.waiting))
-		results = results[len(in.ready.Committed):]
-		if in.ready.Record != nil {
-			g.core.Advance() // last: what the Ready points to is the core's again
-		}
-		l.dropRound(g)
+		g.inFlight.Add(-1)
 	}
+	f.clear()
 }
 
 // afterFailedApply says what it means that commands could not be decided: nothing of the batch was written. A read that failed may
@@ -228,39 +295,50 @@ func (l *loop) afterFailedCommit(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
-// abandon answers all who wait with err and drops the cores, which have gone further than the disk.
-func (l *loop) abandon(err error) {
-	for _, g := range l.dirty {
-		for _, w := range g.round.waiting {
-			w.p.answer(command.Result{}, err)
+// abandon answers all who wait for a round with err.
+func (l *loop) abandon(f *flight, err error) {
+	for _, in := range f.dirty {
+		for i := range in.waiting {
+			in.waiting[i].p.answer(command.Result{}, err)
 		}
-		l.leave(g)
-		l.dropRound(g)
+		in.g.inFlight.Add(-1)
 	}
+	f.clear()
 }
 
-func (l *loop) newRound() *inRound {
-	if n := len(l.rounds); n > 0 {
-		in := l.rounds[n-1]
-		l.rounds = l.rounds[:n-1]
-		return in
+// drop abandons a round that was not committed, and the cores of its groups, which have gone further than the disk. The rounds before it
+// are told first: the groups are read from the disk anew, and what is there must be durable by then. None was built on this one.
+func (l *loop) drop(f *flight, err error) {
+	l.drain(1)
+	for _, in := range f.dirty {
+		in.g.round = nil
+		l.leave(in.g)
 	}
-	return &inRound{overlay: command.NewOverlay(nil, nil)}
+	l.abandon(f, err)
+	f.batch.Close()
+	f.batch = nil
 }
 
-func (l *loop) dropRound(g *group) {
-	in := g.round
-	g.round = nil
-	g.inFlight.Store(false)
-	clear(in.waiting)
-	in.waiting = in.waiting[:0]
-	in.ready = consensus.Ready{}
-	clear(in.writer.changed)
-	in.writer = writer{changed: in.writer.changed[:0]}
-	in.overlay.Reset(nil, nil)
-	if len(l.rounds) < batchLenMax {
-		l.rounds = append(l.rounds, in)
+// add gives a group a part in the round.
+func (f *flight) add(g *group) *inRound {
+	n := len(f.dirty)
+	if n == len(f.rounds) {
+		f.rounds = append(f.rounds, new(inRound))
 	}
+	in := f.rounds[n]
+	in.g = g
+	f.dirty = f.rounds[:n+1]
+	return in
+}
+
+// clear empties the flight but for its memory.
+func (f *flight) clear() {
+	for _, in := range f.dirty {
+		clear(in.waiting)
+		clear(in.changed)
+		*in = inRound{waiting: in.waiting[:0], changed: in.changed[:0]}
+	}
+	f.dirty = nil
 }
 
 func answerAll(ps []*proposal, err error) {

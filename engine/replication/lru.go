@@ -19,7 +19,7 @@ func (l *loop) enter(name string) (*group, error) {
 	return g, nil
 }
 
-// leave takes a group out of memory. Requires: it has no part in a batch that is not durable yet.
+// leave takes a group out of memory. Requires: it has no part in a round that is not told yet, other than one that was not committed.
 func (l *loop) leave(g *group) {
 	l.unlink(g)
 	delete(l.groups, g.name)
@@ -64,7 +64,7 @@ func (l *loop) unlink(g *group) {
 // evictIdle takes groups out that were not used for GroupIdle.
 func (l *loop) evictIdle() {
 	limit := time.Now().Add(-l.r.opts.GroupIdle).UnixNano()
-	for l.oldest != nil && l.oldest.usedAt < limit {
+	for l.oldest != nil && l.oldest.usedAt < limit && l.oldest.inFlight.Load() == 0 {
 		l.leave(l.oldest)
 	}
 }
@@ -72,6 +72,9 @@ func (l *loop) evictIdle() {
 // evictSurplus takes the longest unused groups out while there are too many.
 func (l *loop) evictSurplus() {
 	for len(l.groups) > l.most {
+		if l.oldest.inFlight.Load() > 0 {
+			l.drain(0) // only where the rounds under way have more groups than may be in memory
+		}
 		l.leave(l.oldest)
 	}
 }

@@ -112,8 +112,8 @@ func (r *registry) view(name string, now Timestamp) (ReadView, error) {
 	s.mu.RUnlock()
 	if g != nil {
 		g.reads.Add(1)
-		// Without a round under way, every time yet to be drawn is above the clock reading that the caller came with.
-		idle := !g.inFlight.Load()
+		// Without a round under way, all that was drawn is durable, and every time yet to be drawn is above the clock reading that the caller came with.
+		idle := g.inFlight.Load() == 0
 		at := g.visible.Load()
 		if idle {
 			at = max(at, now)

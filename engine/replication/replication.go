@@ -2,18 +2,19 @@
 
 // Package replication drives the consensus cores of a node's groups.
 //
-// A few event loops, each one goroutine, own the cores: every group belongs to one loop, by the hash of its name. A round of a
-// loop takes what is waiting, gives it to the cores, applies what the cores call committed, and writes all of that, for
-// all groups, as one batch with one sync. Only after the sync does anybody see an effect: the cores are advanced, the
-// groups' visible times move, watchers are told, and those who waited get their results.
+// A few event loops own the cores: every group belongs to one loop, by the hash of its name. A round of a loop takes what is
+// waiting, gives it to the cores, applies what the cores call committed, and writes all of that, for all groups, as one batch
+// with one sync. Once the batch is in the disk's order the cores are advanced. Only after the sync does anybody see an effect:
+// the groups' visible times move, watchers are told, and those who waited get their results.
 //
-//	Propose -> queue of the loop -> Core.Propose -> Core.Ready -> command.Apply -> batch -> sync -> Core.Advance -> visible -> result
+//	Propose -> queue of the loop -> Core.Propose -> Core.Ready -> command.Apply -> batch -> Core.Advance -> sync -> visible -> result
 //
 // Invariants:
 //
 //   - A group's visible time is the commit time of its newest durable command. A group that is not in memory has nothing
 //     that is not durable; it enters the registry before a clock reading is drawn for its first command. Hence ReadView.
-//   - A failed batch leaves nothing behind: the cores of its groups are dropped and made anew from the disk.
+//   - A batch that was refused leaves nothing behind, and nothing is built on it: that is known before the next round. The
+//     cores of its groups are dropped and made anew from the disk.
 //   - A result is reported once its batch is durable, or as not applied when the batch was refused as a whole (full
 //     disk), or as unknown when the disk failed in between. After that the node stops.
 //   - Memory is bounded: waiting proposals by number and bytes, groups in memory by number.
@@ -72,6 +73,9 @@ type Options struct {
 	Logger   *slog.Logger
 	// Loops is the number of event loops.
 	Loops int
+	// Depth is how many rounds of a loop may be under way, 1 to 8; 0 is 1. With more, a round is applied while the one before it is
+	// being synced: rounds get smaller and syncs more, which pays only where neither processors nor the disk are short (ADR 0012).
+	Depth int
 	// Failed is called once, when the loops have stopped for good; Err says why.
 	Failed func()
 	// GroupIdle is how long a group without commands stays in memory.
@@ -102,6 +106,12 @@ func New(o Options) (*Replicator, error) {
 	if !o.Quorums.SoleVoter(o.Self) {
 		return nil, fmt.Errorf("node %d is not the only voter: replication to peers is not built yet", o.Self)
 	}
+	if o.Depth == 0 {
+		o.Depth = depthDefault
+	}
+	if o.Depth < 1 || o.Depth > depthMax {
+		return nil, fmt.Errorf("%d rounds under way, want 1 to %d", o.Depth, depthMax)
+	}
 	r := &Replicator{opts: o, seed: maphash.MakeSeed()}
 	r.registry = newRegistry(o.Store)
 	for i := range o.Loops {
@@ -110,6 +120,7 @@ func New(o Options) (*Replicator, error) {
 	}
 	for _, l := range r.loops {
 		r.running.Go(l.run)
+		r.running.Go(l.publish)
 	}
 	return r, nil
 }

@@ -37,11 +37,17 @@ type node struct {
 	*Replicator
 	store    *storage.Store
 	observed *advances
+	broken   bool // closing may fail
 }
 
 func openNode(t *testing.T, loops int, idle time.Duration) *node {
 	t.Helper()
-	store, err := storage.Open(storage.Options{Dir: "data", FS: vfs.NewMem(), MinFreeBytes: -1, BallastBytes: -1})
+	return openNodeOn(t, vfs.NewMem(), loops, 2, idle)
+}
+
+func openNodeOn(t *testing.T, fs vfs.FS, loops, depth int, idle time.Duration) *node {
+	t.Helper()
+	store, err := storage.Open(storage.Options{Dir: "data", FS: fs, MinFreeBytes: 1 << 20, BallastBytes: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,13 +62,13 @@ func openNode(t *testing.T, loops int, idle time.Duration) *node {
 	n := &node{store: store, observed: &advances{groups: map[string]int{}}}
 	n.Replicator, err = New(Options{
 		Store: store, Clock: clock, Self: 1, Quorums: q, Cfg: 1, Observer: n.observed, Logger: slog.New(slog.DiscardHandler),
-		Failed: func() {}, Loops: loops, GroupIdle: idle,
+		Failed: func() {}, Loops: loops, Depth: depth, GroupIdle: idle,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(n.Close(), store.Close()); err != nil {
+		if err := errors.Join(n.Close(), store.Close()); err != nil && !n.broken {
 			t.Error(err)
 		}
 	})

@@ -18,9 +18,12 @@ import (
 type Batch struct {
 	s       *Store
 	b       *pebble.Batch
+	changes *pebble.Batch // of the change index, added to b at commit; nil before the first
 	err     error
 	urgency urgency
 	large   []largeValue
+	queued  int  // bytes that space counts as on their way, from CommitLater to Wait
+	waits   bool // between CommitLater and Wait: the gate is entered, and Pebble owes an answer
 }
 
 // batches are kept for use again, each with the memory that it has grown to. shared: a pool holds no state.
@@ -43,7 +46,7 @@ func (b *Batch) note(err error) {
 
 // admit checks the names of a record.
 func (b *Batch) admit(group string, rest []byte) bool {
-	if len(group) == 0 || len(group) > GroupLenMax || len(rest) > RestLenMax || indexNUL(group) >= 0 || b.b.Len() > BatchLenMax {
+	if len(group) == 0 || len(group) > GroupLenMax || len(rest) > RestLenMax || indexNUL(group) >= 0 || b.records() > BatchLenMax {
 		b.note(b.refusal(group, rest))
 		return false
 	}
@@ -54,7 +57,16 @@ func (b *Batch) refusal(group string, rest []byte) error {
 	if err := checkNames(group, rest); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: batch length %d exceeds %d", ErrTooLarge, b.b.Len(), BatchLenMax)
+	return fmt.Errorf("%w: batch length %d exceeds %d", ErrTooLarge, b.records(), BatchLenMax)
+}
+
+// records is the length of what goes to Pebble as one batch.
+func (b *Batch) records() int {
+	n := b.b.Len()
+	if b.changes != nil {
+		n += b.changes.Len()
+	}
+	return n
 }
 
 // set writes a record whose key append builds in place.
@@ -148,7 +160,11 @@ func (b *Batch) PutVersion(group string, rest []byte, at Timestamp, seq uint32, 
 	putVersion(op.Value, &v)
 	b.finish(op)
 
-	op = b.b.SetDeferred(groupLen(group)+8+4+sentinelLen, 1+len(rest))
+	// Changes go in last and so together: their keys rise, and a memtable's search for a key begins at the one before it.
+	if b.changes == nil {
+		b.changes = b.s.db.NewBatch()
+	}
+	op = b.changes.SetDeferred(groupLen(group)+8+4+sentinelLen, 1+len(rest))
 	appendChangeKey(op.Key[:0], group, at, seq)
 	op.Value[0] = byte(changeKind(&v))
 	copy(op.Value[1:], rest)
@@ -201,7 +217,7 @@ func (b *Batch) DropExpiry(k ExpiredKey) {
 
 // Len is the length in bytes of what the batch writes, the chunks of large values included.
 func (b *Batch) Len() int {
-	n := b.b.Len()
+	n := b.records()
 	for i := range b.large {
 		n += len(b.large[i].value)
 	}
@@ -219,30 +235,81 @@ func (b *Batch) Empty() bool { return b.b.Empty() && b.err == nil }
 // What is applied without sync becomes durable with the next batch that is synced, and never without the batches before
 // it. A reader may see a batch before its sync has returned. The batch can be used again after Reset.
 func (b *Batch) Commit(sync bool) error {
+	if err := b.begin(); err != nil {
+		return err
+	}
+	defer b.s.gate.leave()
+	return b.s.apply(b.b, sync)
+}
+
+// CommitLater applies the batch and asks for its sync, but leaves waiting for that to Wait, which must follow if the error is nil. Its
+// errors are Commit's. Once it has returned nil readers see the batch, later batches are ordered behind it, and a crash
+// that keeps any of those keeps it: what is built on it need not wait, and who tells anybody of it must.
+func (b *Batch) CommitLater() error {
+	if err := b.begin(); err != nil {
+		return err
+	}
+	if b.b.Empty() {
+		b.s.gate.leave()
+		return nil
+	}
+	b.queued = b.b.Len()
+	b.s.space.queued.Add(int64(b.queued))
+	err := b.s.db.ApplyNoSyncWait(b.b, pebble.Sync)
+	b.waits = err == nil
+	if err = b.s.applied(err); err != nil {
+		_ = b.Wait() // the store has failed: it says so, too
+	}
+	return err
+}
+
+// Wait returns when the batch that CommitLater took is durable. An error is ErrFatal: whether it is durable is unknown. So it is, too, when
+// the store has failed over something else meanwhile.
+func (b *Batch) Wait() error {
+	var err error
+	if b.waits {
+		err = b.b.SyncWait()
+	}
+	if b.queued > 0 {
+		b.s.space.queued.Add(-int64(b.queued))
+		b.s.gate.leave()
+	}
+	b.waits, b.queued = false, 0
+	return b.s.failIf(err)
+}
+
+// begin does all of a commit that can be refused. If the error is nil the gate is entered.
+func (b *Batch) begin() error {
 	s := b.s
+	if b.changes != nil && !b.changes.Empty() {
+		b.note(b.b.Apply(b.changes, nil))
+		b.changes.Reset()
+	}
 	if b.err != nil {
 		return b.err
 	}
 	if err := s.enter(); err != nil {
 		return err
 	}
-	defer s.gate.leave()
-	if s.opts.ReadOnly {
-		return fmt.Errorf("%w: %s was opened for reading", ErrReadOnly, s.opts.Dir)
+	err := b.admitted()
+	if err == nil && len(b.large) > 0 {
+		err = b.writeLarge()
 	}
-	if err := s.space.admit(b.Len(), b.urgency); err != nil {
-		return err
+	if err != nil {
+		s.gate.leave()
 	}
-	if len(b.large) > 0 {
-		if err := b.writeLarge(); err != nil {
-			return err
-		}
-	}
-	return s.apply(b.b, sync)
+	return err
 }
 
-// apply hands a batch to Pebble. Health is asked after Pebble has answered: once the directory is frozen Pebble reports
-// success.
+// admitted says whether the store takes writes of this length.
+func (b *Batch) admitted() error {
+	if b.s.opts.ReadOnly {
+		return fmt.Errorf("%w: %s was opened for reading", ErrReadOnly, b.s.opts.Dir)
+	}
+	return b.s.space.admit(b.Len(), b.urgency)
+}
+
+// apply hands a batch to Pebble.
 func (s *Store) apply(b *pebble.Batch, sync bool) error {
 	if b.Empty() {
 		return nil
@@ -251,8 +318,17 @@ func (s *Store) apply(b *pebble.Batch, sync bool) error {
 	if sync {
 		o = pebble.Sync
 	}
-	err := s.db.Apply(b, o)
-	err = errors.Join(err, s.cache.committed())
+	return s.applied(s.db.Apply(b, o))
+}
+
+// applied notes that a batch is there to be read, or what became of it.
+func (s *Store) applied(err error) error {
+	return s.failIf(errors.Join(err, s.cache.committed()))
+}
+
+// failIf stops the store over an error of a commit. Health is asked after Pebble has answered: once the directory is frozen
+// Pebble reports success.
+func (s *Store) failIf(err error) error {
 	if ferr := s.health.Err(); ferr != nil {
 		return ferr
 	}
@@ -266,6 +342,9 @@ func (s *Store) apply(b *pebble.Batch, sync bool) error {
 // Reset empties the batch.
 func (b *Batch) Reset() {
 	b.b.Reset()
+	if b.changes != nil {
+		b.changes.Reset()
+	}
 	b.clear()
 }
 
@@ -274,13 +353,16 @@ func (b *Batch) clear() {
 	b.err, b.large, b.urgency = nil, b.large[:0], ordinary
 }
 
-// Close gives the batch back. It must not be used afterwards.
+// Close gives the batch back. It must not be used afterwards. Requires: Wait has returned, if CommitLater returned nil.
 func (b *Batch) Close() {
 	if b.b == nil {
 		return
 	}
 	_ = b.b.Close() // frees memory; it has no error to report on a batch without an index
+	if b.changes != nil {
+		_ = b.changes.Close() // as above
+	}
 	b.clear()
-	b.s, b.b = nil, nil
+	b.s, b.b, b.changes = nil, nil, nil
 	batches.Put(b)
 }

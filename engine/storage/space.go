@@ -43,6 +43,7 @@ type space struct {
 	checkedAt  atomic.Int64
 	free       atomic.Int64
 	sinceCheck atomic.Int64
+	queued     atomic.Int64 // of batches whose sync is waited for: perhaps not yet among sinceCheck
 	refusals   atomic.Int64
 	low        atomic.Bool // the last answer of the watermark, to log changes only
 
@@ -114,7 +115,7 @@ func (s *space) admit(n int, u urgency) error {
 	if u == reclaims {
 		want /= 4
 	}
-	free := s.free.Load() - s.sinceCheck.Load()
+	free := s.free.Load() - s.sinceCheck.Load() - s.queued.Load()
 	if free-int64(n) >= want {
 		if s.low.Load() && s.low.CompareAndSwap(true, false) {
 			s.health.log.Info("disk has room again", "freeBytes", free)

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/atlas-edge/atlas/engine"
+	"github.com/atlas-edge/atlas/engine/key"
 )
 
 func (q *request) count() error {
@@ -20,14 +21,31 @@ func (q *request) count() error {
 	return nil
 }
 
+// sample answers from memory, so it takes of the budget what its keys may need, and then what its lines do until they are
+// sent: a client may ask for many samples at once, and read none.
 func (q *request) sample() error {
+	m := &q.c.srv.budget
+	charged := min(int64(q.cmd.number)*key.LenMax, m.max/4) // a budget that is small shall not forbid samples
+	if charged <= bufferSize {
+		charged = 0
+	}
+	if !m.take(charged) {
+		return errFrames
+	}
+	defer func() { m.give(charged) }()
 	keys, err := q.sess.Sample(q.ctx, q.cmd.key, int(q.cmd.number))
 	if err != nil {
 		return err
 	}
 	lines := appendCount(nil, q.tag, "KEYS:", uint64(len(keys)))
-	for _, key := range keys {
-		lines = append(appendKey(append(lines, q.tag...), key), crlf...)
+	for _, k := range keys {
+		lines = append(appendKey(append(lines, q.tag...), k), crlf...)
+	}
+	if held := int64(cap(lines)); held > charged && held <= m.max/4 {
+		if !m.take(held - charged) {
+			return errFrames
+		}
+		charged = held
 	}
 	return q.send(appendOK(lines, q.tag))
 }
@@ -169,7 +187,7 @@ func (s *scanReply) resend() error {
 		return lost(err)
 	}
 	if sent != s.n {
-		return lost(engine.Errorf(engine.ClassCorrupt, "scan gave %d keys after it had counted %d", sent, s.n))
+		return lost(engine.Errorf(engine.ClassUnavailable, "grants changed within the answer: %d keys could be read of %d that were counted", sent, s.n))
 	}
 	s.b = appendOK(s.b, s.q.tag)
 	s.sendChunk()

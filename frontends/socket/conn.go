@@ -3,6 +3,7 @@
 package socket
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -44,6 +45,8 @@ type conn struct {
 	// idle timeout; 0 while something does, or when there is none.
 	ready  atomic.Bool
 	ending atomic.Uint32
+	// unread: when it was asked to end, the reading goroutine was busy, so that the client may have sent more.
+	unread bool
 	active atomic.Int64
 }
 
@@ -166,12 +169,15 @@ func (c *conn) commands() error {
 		case errors.Is(err, errLineTooLong):
 			return errLine
 		case err == nil:
-			if c.ending.Load() != endNone {
+			if c.ending.Load() == endNone {
+				c.active.Store(0)
+				err = c.command(line)
+				c.idle()
+			}
+			if err == nil && c.ending.Load() != endNone {
+				c.unread = true
 				return os.ErrDeadlineExceeded
 			}
-			c.active.Store(0)
-			err = c.command(line)
-			c.idle()
 		}
 		if err != nil {
 			return err
@@ -337,6 +343,9 @@ func (c *conn) refuseLine() error {
 	if err != nil {
 		return err
 	}
+	if mayBeUpload(rest) {
+		return &fatalError{c.refusal(size).Error()} // its length is not known, nor how much of what follows is payload
+	}
 	q := c.begin(id)
 	if parse(rest[:min(len(rest), bufferSize)], &q.cmd) != nil {
 		q.cmd.verb = verbInvalid
@@ -348,6 +357,20 @@ func (c *conn) refuseLine() error {
 		return err
 	}
 	return q.finish(c.refusal(size))
+}
+
+// mayBeUpload says whether a line that begins so, its request id taken off, may be a KEY BLOB SET.
+func mayBeUpload(head []byte) bool {
+	w := cursor{head}
+	for _, word := range []string{"KEY", "BLOB", "SET"} {
+		if rest := bytes.TrimLeft(w.rest, " \t"); len(rest) <= len(word) {
+			return isWord(rest, word[:len(rest)])
+		}
+		if !w.take(word) {
+			return false
+		}
+	}
+	return true
 }
 
 // upload reads the payload of KEY BLOB SET and runs the command. A refusal that the line alone decides is answered before
@@ -425,6 +448,7 @@ func (c *conn) finish(err error) {
 		}
 		w.cancel()
 	}
+	unread := isFatal || errors.Is(err, errQuit) || errors.Is(err, errTold) || c.unread || len(c.slots) > 0 || !c.rd.waited
 	c.jobs.Wait()
 	if why == endHandshake || why == endSlowFrame || why == endIdle {
 		c.m.cuts.Inc()
@@ -439,7 +463,7 @@ func (c *conn) finish(err error) {
 		c.out.end(appendOK(b, c.req.tag))
 	}
 	c.out.flush()
-	if fatal != nil || errors.Is(err, errTold) || why == endFatal {
+	if !lost && (fatal != nil || why == endFatal || unread && !errors.Is(err, io.EOF)) {
 		c.linger()
 	}
 	if c.sess != nil {
@@ -451,8 +475,8 @@ func (c *conn) finish(err error) {
 	c.abort()
 }
 
-// linger closes the writing side and reads on for a while, so that the client can read why it is cut: closing with unread
-// input would reset the connection, and the last line with it.
+// linger closes the writing side and reads on for a while, so that the client can read its last answers and why it is cut:
+// closing with unread input would reset the connection, and drop what the client has not received yet.
 func (c *conn) linger() {
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil || c.nc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {

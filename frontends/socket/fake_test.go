@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -133,9 +134,16 @@ func (s *fakeSession) state() map[string]fakeRow {
 
 func fakeKey(raw []byte) error {
 	if _, err := key.Parse(raw); err != nil {
-		return engine.Errorf(engine.ClassInvalid, "%w", err)
+		return fakeKeyError(err)
 	}
 	return nil
+}
+
+func fakeKeyError(err error) error {
+	if errors.Is(err, key.ErrTooLong) {
+		return engine.Errorf(engine.ClassTooLarge, "%w", err)
+	}
+	return engine.Errorf(engine.ClassInvalid, "%w", err)
 }
 
 func (s *fakeSession) Get(ctx context.Context, raw []byte) (item, error) {
@@ -244,7 +252,7 @@ type fakeScan struct {
 func (s *fakeSession) keys(prefix []byte) ([]string, error) {
 	k, err := key.ParsePrefix(prefix)
 	if err != nil {
-		return nil, engine.Errorf(engine.ClassInvalid, "%w", err)
+		return nil, fakeKeyError(err)
 	}
 	var keys []string
 	for name := range s.state() {
@@ -325,7 +333,7 @@ type fakeWatch struct {
 func (s *fakeSession) Watch(_ context.Context, r engine.WatchRequest) (watch, error) {
 	k, err := key.ParsePrefix(r.Prefix)
 	if err != nil {
-		return nil, engine.Errorf(engine.ClassInvalid, "%w", err)
+		return nil, fakeKeyError(err)
 	}
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()

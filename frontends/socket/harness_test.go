@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -137,8 +138,15 @@ func (c *client) line() string {
 	if err != nil {
 		c.t.Fatalf("read a line: %v (got %q)", err, line)
 	}
+	if saysTwice.MatchString(line) {
+		c.t.Errorf("the line says the word of its class twice: %s", line)
+	}
 	return line
 }
+
+// saysTwice matches an error line whose text begins with the word that stands before it.
+var saysTwice = regexp.MustCompile(`ERROR (WARN|FATAL) (invalid: invalid|denied: denied|not_found: not[ _]found|conflict: conflict|` +
+	`unavailable: unavailable|unknown: unknown|too_large: too|corrupt: corrupt)\b`)
 
 func (c *client) tryLine() (string, error) {
 	if err := c.nc.SetReadDeadline(time.Now().Add(patience)); err != nil {

@@ -72,8 +72,8 @@ const (
 	noProgressMax = 100
 	// workersIdleMax is how many goroutines for tagged commands wait for more work, over all connections.
 	workersIdleMax = 256
-	// lingerTime is how long a connection that is closed for the client's mistake still reads, so that the client gets to
-	// see the reason instead of a reset.
+	// lingerTime is how long a connection that is closed over what its client may have sent still reads, so that the client
+	// gets to see its answers instead of a reset.
 	lingerTime = time.Second
 	// authSourcesMax bounds the sources that failed authentications are counted for.
 	authSourcesMax = 10_000

@@ -115,6 +115,11 @@ func parse(line []byte, c *command) error {
 			return parseConsistency(&w, c)
 		}
 	}
+	for _, second := range []string{"GET", "PUT", "SET", "DEL", "WRITE", "BLOB"} {
+		if isWord(first, second) {
+			return invalid("unknown command %s: want KEY %s, and HELP lists what there is", show(first), second)
+		}
+	}
 	return invalid("unknown command %s: HELP lists what there is", show(first))
 }
 

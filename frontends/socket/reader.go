@@ -39,6 +39,8 @@ type frameReader struct {
 
 	// inPayload: the bytes wanted next belong to a frame whose line is done.
 	inPayload bool
+	// waited: the last read found nothing there.
+	waited bool
 	// Of the read in progress: where it reads to instead of buf, how much of the frame had arrived before, its outcome.
 	into []byte
 	have int64
@@ -298,7 +300,7 @@ func (f *frameReader) frameDone() {
 // read reads at least one byte: into p, or behind w in the buffer. got is how much of a frame has arrived before.
 func (f *frameReader) read(p []byte, got int64) error {
 	f.beforeWait()
-	f.into, f.have, f.n, f.err = p, got, 0, nil
+	f.into, f.have, f.n, f.err, f.waited = p, got, 0, nil, false
 	if f.raw != nil {
 		if err := f.raw.Read(f.onRead); err != nil {
 			return err
@@ -375,6 +377,7 @@ func (f *frameReader) space() []byte {
 // waits is called before waiting for the client. In the middle of a frame it notes when that began, so that the janitor can
 // tell a slow client; between frames it gives the buffer back.
 func (f *frameReader) waits() {
+	f.waited = true
 	switch {
 	case f.have > 0 || f.inPayload:
 		f.got.Store(f.have)

@@ -62,6 +62,8 @@ const (
 	LivenessSkipDriftBound Site = "liveness-skip-drift-bound"
 	// LivenessSkipQuarantine lets a node that was started again act as if it had supported nobody.
 	LivenessSkipQuarantine Site = "liveness-skip-quarantine"
+	// ReplicationTellBeforeSync makes a round known before its batch is durable.
+	ReplicationTellBeforeSync Site = "replication-tell-before-sync"
 	// SimApplyOutOfOrder lets a simulated node swap two entries when it applies them.
 	SimApplyOutOfOrder Site = "sim-apply-out-of-order"
 	// SimEpochForgotten lets a simulated node start with the epoch of its last life.
@@ -116,6 +118,7 @@ func sites() []Site {
 		LivenessKeepAfterJump,
 		LivenessSkipDriftBound,
 		LivenessSkipQuarantine,
+		ReplicationTellBeforeSync,
 		SimApplyOutOfOrder,
 		SimEpochForgotten,
 		SimLeaseSeenEarly,

@@ -152,13 +152,15 @@ var layers = []layer{
 	},
 	{
 		dir: "client", why: "the Go client: it knows the protocol and nothing of the server",
-		testInternal: []string{"engine", "engine/storage", "frontends", "frontends/socket"},
-		third:        []third{{path: pebble + "/vfs", why: "a server in memory under test", test: true}},
+		testInternal: []string{"client/internal/realnode"},
+	},
+	{
+		dir: "client/internal/realnode", why: "a real node for the client's tests",
+		internal: []string{"engine", "frontends/socket"},
 	},
 	{
 		dir: "client/cli", why: "the command line over the client",
-		internal:     []string{"client/...", "conformance"},
-		testInternal: []string{"engine", "engine/storage", "frontends", "frontends/socket"},
+		internal: []string{"client/...", "conformance"},
 		third: []third{
 			{path: "github.com/schollz/progressbar/v3", why: "progress of long work"},
 			{path: "github.com/HdrHistogram/hdrhistogram-go", why: "latency percentiles of the load generator"},

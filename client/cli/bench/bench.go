@@ -54,12 +54,12 @@ var operations = [...]struct{ name, help string }{
 	opGet:     {"get", "KEY GET of a random key"},
 	opPut:     {"put", "KEY PUT of a random key"},
 	opDel:     {"del", "KEY DEL of a random key"},
-	opScan:    {"scan", "SCAN VALUES of ScanLimit rows after a random key"},
-	opKeys:    {"keys", "SCAN of ScanLimit keys after a random key"},
+	opScan:    {"scan", "SCAN VALUES of --scan-limit rows after a random key"},
+	opKeys:    {"keys", "SCAN of --scan-limit keys after a random key"},
 	opCount:   {"count", "COUNT of a table"},
 	opSample:  {"sample", "SAMPLE of 10 keys"},
-	opBlobGet: {"blobget", "KEY BLOB GET of one of 16 blobs of BlobSize"},
-	opBlobPut: {"blobput", "KEY BLOB SET of one of 16 blobs of BlobSize"},
+	opBlobGet: {"blobget", "KEY BLOB GET of one of 16 blobs of --blob-size bytes"},
+	opBlobPut: {"blobput", "KEY BLOB SET of one of 16 blobs of --blob-size bytes"},
 }
 
 // Help lists the operations of Options.Mix.

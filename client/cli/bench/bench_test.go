@@ -8,9 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,18 +20,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func startNode(t testing.TB, n *fakenode.Node) cli.Target {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.Serve(l)
-	t.Cleanup(n.Close)
-	return cli.Target{Endpoint: path}
-}
 
 func runBench(t *testing.T, o Options) (*Result, string, int) {
 	t.Helper()
@@ -52,7 +38,7 @@ func runBench(t *testing.T, o Options) (*Result, string, int) {
 // Every operation is sent as often as was asked for, at any depth, with ids and without, over both drivers.
 func TestCounts(t *testing.T) {
 	n := &fakenode.Node{}
-	unixTarget := startNode(t, n)
+	unixTarget := cli.Target{Endpoint: n.Start(t)}
 	for _, depth := range []int{1, 7} {
 		for _, tagged := range []bool{false, true} {
 			t.Run(fmt.Sprintf("depth=%d tagged=%v", depth, tagged), func(t *testing.T) {
@@ -81,7 +67,7 @@ func TestCounts(t *testing.T) {
 
 func TestGoroutineDriver(t *testing.T) {
 	for _, rate := range []float64{0, 2000} {
-		target := startNode(t, &fakenode.Node{})
+		target := cli.Target{Endpoint: (&fakenode.Node{}).Start(t)}
 		r := &runner{o: Options{Target: target, Connections: 4, Depth: 3, Count: 400, Mix: "get,put", Keys: 10, Rate: rate}}
 		r.o.EnsureDefaults()
 		nets, err := r.dial(t.Context(), 4)
@@ -119,7 +105,7 @@ func TestRateCountsWaiting(t *testing.T) {
 		}
 		return false, nil
 	}
-	r, notes, code := runBench(t, Options{Target: startNode(t, n), Connections: 1, Count: 300, Rate: 1000})
+	r, notes, code := runBench(t, Options{Target: cli.Target{Endpoint: n.Start(t)}, Connections: 1, Count: 300, Rate: 1000})
 	if code != cli.ExitOK {
 		t.Fatal(notes)
 	}
@@ -142,7 +128,7 @@ func TestErrorsAndLosses(t *testing.T) {
 		}
 		return false, nil
 	}
-	target := startNode(t, n)
+	target := cli.Target{Endpoint: n.Start(t)}
 	r, _, code := runBench(t, Options{Target: target, Connections: 1, Count: 100})
 	if code != cli.ExitError || len(r.Errors) != 1 || r.Errors[0].Class != "unavailable" || r.Errors[0].Count != 50 {
 		t.Errorf("exit %d: %+v", code, r)
@@ -162,7 +148,7 @@ func TestErrorsAndLosses(t *testing.T) {
 }
 
 func TestStopsInTime(t *testing.T) {
-	target := startNode(t, &fakenode.Node{})
+	target := cli.Target{Endpoint: (&fakenode.Node{}).Start(t)}
 	r, notes, code := runBench(t, Options{Target: target, Connections: 5, WarmUp: 20 * time.Millisecond, Duration: 100 * time.Millisecond, ServerPID: os.Getpid()})
 	if code != cli.ExitOK || r.Seconds < 0.1 || r.Count == 0 || r.ServerCPU == nil || r.ClientCPU == nil {
 		t.Errorf("exit %d: %+v %s", code, r, notes)

@@ -25,6 +25,9 @@ const (
 	tablesTag = "tables"
 )
 
+// wordsWithin is how far into a line the shell looks for words, in bytes.
+const wordsWithin = 16 << 10
+
 // parse takes a line apart. A line of blanks has no verb.
 func parse(line string) command {
 	line = strings.TrimRight(line, "\r\n")
@@ -34,7 +37,7 @@ func parse(line string) command {
 			c.tag, c.line = tag, strings.TrimLeft(after, " \t")
 		}
 	}
-	words := strings.Fields(c.line[:min(len(c.line), 16<<10)])
+	words := strings.Fields(c.line[:min(len(c.line), wordsWithin)])
 	for i, word := range []*string{&c.verb, &c.sub, &c.sub2} {
 		if i < len(words) {
 			*word = strings.ToUpper(words[i])

@@ -12,7 +12,6 @@ import (
 
 	"github.com/atlas-edge/atlas/client/cli"
 	"github.com/atlas-edge/atlas/client/cli/lineedit"
-	"github.com/atlas-edge/atlas/client/wire"
 )
 
 const prompt = "> "
@@ -87,52 +86,5 @@ func readPlain(in io.Reader, out io.Writer) func() (string, error) {
 			return "", err
 		}
 		return strings.TrimRight(line, "\r\n"), nil
-	}
-}
-
-// script runs the lines of in.
-func (sh *shell) script(ctx context.Context, in io.Reader) int {
-	if f, ok := in.(*os.File); ok {
-		input, err := cli.NewInput(ctx, f)
-		if err != nil {
-			sh.say("%v", err)
-			return cli.ExitError
-		}
-		defer func() { _ = input.Close() }() // only read from
-		in = input
-	}
-	r := bufio.NewReaderSize(in, 64<<10)
-	sh.stdin = r
-	for {
-		line, err := readScriptLine(r)
-		if errors.Is(err, io.EOF) && line == "" {
-			return sh.finish(nil)
-		}
-		if ctx.Err() != nil {
-			return sh.finish(errInterrupted)
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			sh.say("read the script: %v", err)
-			return cli.ExitError
-		}
-		if err := sh.run(ctx, line); err != nil && !errors.Is(err, errLocal) {
-			return sh.finish(err)
-		}
-	}
-}
-
-var errLongLine = errors.New("line exceeds the protocol's limit")
-
-func readScriptLine(r *bufio.Reader) (string, error) {
-	var line []byte
-	for {
-		part, err := r.ReadSlice('\n')
-		line = append(line, part...)
-		if len(line) > wire.CommandLenMax {
-			return "", errLongLine
-		}
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return strings.TrimRight(string(line), "\r\n"), err
-		}
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,53 +18,10 @@ import (
 
 	"github.com/atlas-edge/atlas/client/cli"
 	"github.com/atlas-edge/atlas/client/internal/fakenode"
-	"github.com/atlas-edge/atlas/engine"
-	"github.com/atlas-edge/atlas/frontends/socket"
+	"github.com/atlas-edge/atlas/client/internal/realnode"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func startNode(t testing.TB, n *fakenode.Node) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "s")
-	serveAt(t, n, path)
-	return path
-}
-
-func serveAt(t testing.TB, n *fakenode.Node, path string) {
-	t.Helper()
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.Serve(l)
-	t.Cleanup(n.Close)
-}
-
-// realNode serves a socket with the real engine.
-func realNode(t *testing.T) string {
-	t.Helper()
-	e, err := engine.Open(t.Context(), engine.Options{Dir: filepath.Join(t.TempDir(), "db")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "s")
-	s, err := socket.New(e, socket.Options{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Listen(); err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(context.Background()) }() // owner: the cleanup waits for it
-	t.Cleanup(func() {
-		if err := errors.Join(s.Shutdown(context.Background()), <-served, e.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	return path
-}
 
 func runScript(t *testing.T, path, script string) (out, errOut string, code int) {
 	t.Helper()
@@ -95,11 +52,11 @@ func TestTranscripts(t *testing.T) {
 					want.WriteString(line)
 				}
 			}
-			out, errOut, code := runScript(t, startNode(t, &fakenode.Node{}), script.String())
+			out, errOut, code := runScript(t, (&fakenode.Node{}).Start(t), script.String())
 			if out != want.String() || errOut != "" {
 				t.Errorf("got\n%s%swant\n%s", out, errOut, want.String())
 			}
-			if real, realErr, _ := runScript(t, realNode(t), script.String()); real != out || realErr != "" {
+			if real, realErr, _ := runScript(t, realnode.Start(t), script.String()); real != out || realErr != "" {
 				t.Errorf("the real node answers\n%s%swant\n%s", real, realErr, out)
 			}
 			wantCode := cli.ExitOK
@@ -115,7 +72,7 @@ func TestTranscripts(t *testing.T) {
 
 func TestScriptBlobs(t *testing.T) {
 	n := &fakenode.Node{}
-	path := startNode(t, n)
+	path := n.Start(t)
 	dir := t.TempDir()
 	file, saved := filepath.Join(dir, "in put"), filepath.Join(dir, "out")
 	content := "line\r\nOK\r\n\x00\x1b[2J"
@@ -152,7 +109,7 @@ func TestScriptBlobs(t *testing.T) {
 
 func TestScriptEnds(t *testing.T) {
 	n := &fakenode.Node{}
-	path := startNode(t, n)
+	path := n.Start(t)
 	for _, tt := range []struct {
 		name, script, out, err string
 		code                   int
@@ -198,7 +155,7 @@ func TestScriptConnections(t *testing.T) {
 		}
 		return false, nil
 	}}
-	path := startNode(t, n)
+	path := n.Start(t)
 	out, errOut, code = runScript(t, path, "KEY GET a.b\nKEY PUT a.b c\nKEY GET a.b\n")
 	if out != "NOT_FOUND\nOK\n" || code != cli.ExitConnect || !strings.Contains(errOut, "may have been applied") {
 		t.Errorf("cut: exit %d, %q, %q", code, out, errOut)
@@ -209,13 +166,77 @@ func TestScriptConnections(t *testing.T) {
 	}
 }
 
+// Commands of a script that are there already are sent together, and it makes no difference.
+func TestScriptGoesAhead(t *testing.T) {
+	var script strings.Builder
+	for i := range 400 {
+		fmt.Fprintf(&script, "KEY PUT t.%d value %d\nKEY GET t.%d\n", i, i, i)
+		switch i % 100 {
+		case 10:
+			script.WriteString("NONSENSE\n\n  \nPRINCIPAL ASSUME alice\nPRINCIPAL WHOAMI\n")
+		case 20:
+			fmt.Fprintf(&script, "KEY BLOB SET b.%d 9\nOK\r\nx\nOK\nKEY BLOB GET b.%d\nCOUNT t\n", i, i)
+		case 30:
+			fmt.Fprintf(&script, "BEGIN\nKEY PUT t.x %d\nKEY GET t.x\nROLLBACK\nKEY GET t.x\nCOMMIT\n", i)
+		case 40:
+			script.WriteString("[ID:7] KEY GET t.1\n[ID:w] WATCH none\nKEY GET t.2\n[ID:w] UNWATCH\n")
+		case 50:
+			fmt.Fprintf(&script, "KEY PUT t.long %s\nSCAN t LIMIT 3\nKEY BLOB GET t.%d > %s\n", strings.Repeat("x", 40_000), i, os.DevNull)
+		}
+	}
+	script.WriteString("QUIT\nKEY GET t.1\n")
+	run := func(path string, in io.Reader) (string, int) {
+		var o, e bytes.Buffer
+		code := Run(t.Context(), Options{Target: cli.Target{Endpoint: path}}, cli.Streams{In: in, Out: &o, Err: &e})
+		return o.String(), code
+	}
+	want, wantCode := run(realnode.Start(t), &lineReader{strings.NewReader(script.String())})
+	if got, code := run(realnode.Start(t), strings.NewReader(script.String())); got != want || code != wantCode || code != cli.ExitError {
+		t.Errorf("exit %d, a command at a time %d; %d and %d bytes", code, wantCode, len(got), len(want))
+	}
+
+	held := 0
+	n := &fakenode.Node{Hook: func(c *fakenode.Conn, _, line string) (bool, error) {
+		switch {
+		case strings.HasPrefix(line, "KEY GET"):
+			if held++; held == 3 {
+				c.Raw("NOT_FOUND\r\nOK\r\nNOT_FOUND\r\nOK\r\nNOT_FOUND\r\nOK\r\n")
+			}
+			return true, nil
+		case strings.HasPrefix(line, "KEY DEL"):
+			return true, errors.New("cut")
+		}
+		return false, nil
+	}}
+	out, errOut, code := runScript(t, n.Start(t), "KEY GET t.a\nKEY GET t.a\nKEY GET t.a\nKEY PUT t.a x\nKEY DEL t.a\nKEY PUT t.a y\n")
+	if out != strings.Repeat("NOT_FOUND\nOK\n", 3)+"OK\n" || code != cli.ExitConnect ||
+		!strings.Contains(errOut, "the last 2 commands were sent and not answered: those that write may have been applied") {
+		t.Errorf("exit %d, %q, %q", code, out, errOut)
+	}
+}
+
+// lineReader gives a line at a time, so that no line is there before the one in front of it was run.
+type lineReader struct{ r *strings.Reader }
+
+func (l *lineReader) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if p[n], err = l.r.ReadByte(); err != nil {
+			return n, err
+		}
+		if n++; p[n-1] == '\n' {
+			break
+		}
+	}
+	return n, nil
+}
+
 // A script that waits for its next line ends with its context.
 func TestScriptEndsWithContext(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := startNode(t, &fakenode.Node{})
+	path := (&fakenode.Node{}).Start(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	answered := make(chan struct{}, 1)
 	var wg sync.WaitGroup
@@ -247,7 +268,7 @@ func (n notifier) Write(p []byte) (int, error) {
 
 func TestExec(t *testing.T) {
 	n := &fakenode.Node{}
-	path := startNode(t, n)
+	path := n.Start(t)
 	exec := func(stdin string, args ...string) (string, int) {
 		var o, e bytes.Buffer
 		code := Exec(context.Background(), Options{Target: cli.Target{Endpoint: path, Principal: "alice"}}, args, cli.Streams{In: strings.NewReader(stdin), Out: &o, Err: &e})

@@ -36,7 +36,8 @@ type shell struct {
 	inTxn    bool
 	failures int // ERRORs so far
 	tables   tableNames
-	watches  int // that a script's own request ids have running
+	watches  int  // that a script's own request ids have running
+	closing  bool // the last ERROR was FATAL: the server closes
 }
 
 var (
@@ -61,7 +62,7 @@ func (sh *shell) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sh.conn = conn
+	sh.conn, sh.closing = conn, false
 	return nil
 }
 
@@ -140,6 +141,11 @@ func (sh *shell) run(ctx context.Context, line string) error {
 	if took := time.Since(began); sh.interactive && took >= slow && c.verb != "WATCH" && err == nil {
 		sh.say("(%.2f s)", took.Seconds())
 	}
+	return sh.flushed(err)
+}
+
+// flushed shows what was printed, unless more is about to be, and returns err.
+func (sh *shell) flushed(err error) error {
 	if sh.moreInput() {
 		return err
 	}
@@ -217,7 +223,7 @@ func (sh *shell) command(ctx context.Context, c command, b *body) error {
 		if c.verb == "QUIT" {
 			return errQuit
 		}
-		sh.lostDuring(c, err)
+		sh.lostDuring(err, c.writes(), 1)
 		return errLost
 	}
 	sh.drop()
@@ -251,9 +257,13 @@ func (sh *shell) onInterrupt(ctx context.Context, cancel func()) (stop func()) {
 	}
 }
 
-func (sh *shell) lostDuring(c command, err error) {
+// lostDuring tells that commands were sent and not answered; writes: some of them may change data.
+func (sh *shell) lostDuring(err error, writes bool, commands int) {
 	outcome := ""
-	if c.writes() {
+	switch {
+	case writes && commands > 1:
+		outcome = fmt.Sprintf("; the last %d commands were sent and not answered: those that write may have been applied, or not", commands)
+	case writes:
 		outcome = "; the command may have been applied, or not"
 	}
 	reason := ""
@@ -331,6 +341,7 @@ func (sh *shell) answer(c command) (err error) {
 		}
 		if f.Kind == wire.KindError {
 			sh.failures++
+			sh.closing = bytes.HasPrefix(f.Text, []byte("ERROR FATAL"))
 		}
 		if f.End() && (string(f.Tag) == c.tag || f.Tag == nil && f.Kind == wire.KindError) {
 			sh.note(c, f)

@@ -143,7 +143,7 @@ func TestInteractive(t *testing.T) {
 	n.Put("t.bin", "\x00\x01binary \x1b[31m"+strings.Repeat("z", 300))
 	n.Put("t.esc", "\x7fdel")
 	history := filepath.Join(t.TempDir(), "h")
-	term := openTerminal(t, startNode(t, n), func(o *Options) { o.HistoryPath = history })
+	term := openTerminal(t, n.Start(t), func(o *Options) { o.HistoryPath = history })
 	term.expect("> ")
 	term.send("PRINCIPAL ASSUME alice\r")
 	term.expect("> PRINCIPAL ASSUME alice\nOK\n> ")
@@ -191,7 +191,7 @@ func TestInteractiveWatchAndInterrupt(t *testing.T) {
 		}
 		return false, nil
 	}
-	term := openTerminal(t, startNode(t, n), nil)
+	term := openTerminal(t, n.Start(t), nil)
 	term.expect("> ")
 	term.send("WATCH t\r")
 	term.expect("> WATCH t\n")
@@ -242,7 +242,7 @@ func TestInteractiveReconnects(t *testing.T) {
 		}
 		return false, nil
 	}
-	path := startNode(t, n)
+	path := n.Start(t)
 	term := openTerminal(t, path, nil)
 	term.expect("> ")
 	term.send("PRINCIPAL ASSUME alice\r")
@@ -262,7 +262,7 @@ func TestInteractiveReconnects(t *testing.T) {
 	n.Close()
 	term.send("KEY GET t.a\r")
 	term.expect("is the node running, and is this its socket?\n> ")
-	serveAt(t, &fakenode.Node{}, path)
+	(&fakenode.Node{}).StartAt(t, path)
 	term.send("PRINCIPAL WHOAMI\r")
 	term.expect("PRINCIPAL alice\nOK\n> ")
 	term.send("QUIT\r")

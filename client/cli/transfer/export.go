@@ -227,6 +227,7 @@ func exportAll(ctx context.Context, c *client.Client, o ExportOptions, out *outp
 			options.After = out.at.lastKey
 		}
 		bar.Label(p)
+		before := out.w.records
 		for row, err := range c.Scan(ctx, p, options) {
 			if err != nil {
 				return fmt.Errorf("scan %s: %w", p, err)
@@ -235,6 +236,9 @@ func exportAll(ctx context.Context, c *client.Client, o ExportOptions, out *outp
 				return fmt.Errorf("write %s: %w", row.Key, err)
 			}
 			bar.Add(1)
+		}
+		if out.w.records == before && options.After == "" && len(o.Prefixes) > 0 {
+			note(s, false, "nothing begins with %s", p) // a name that was mistyped makes no backup
 		}
 	}
 	return nil

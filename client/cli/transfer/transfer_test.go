@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,18 +23,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func startNode(t testing.TB, n *fakenode.Node) cli.Target {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.Serve(l)
-	t.Cleanup(n.Close)
-	return cli.Target{Endpoint: path}
-}
 
 // fill puts values of many kinds into three tables and one of the system's.
 func fill(n *fakenode.Node) (records int) {
@@ -103,7 +90,7 @@ func sameData(t *testing.T, a, b *fakenode.Node) {
 func TestThereAndBack(t *testing.T) {
 	from, to := &fakenode.Node{}, &fakenode.Node{}
 	records := fill(from)
-	source, sink := startNode(t, from), startNode(t, to)
+	source, sink := cli.Target{Endpoint: from.Start(t)}, cli.Target{Endpoint: to.Start(t)}
 	path := filepath.Join(t.TempDir(), "x")
 	for _, rows := range []int{0, 7} {
 		notes := mustExport(t, ExportOptions{Target: source, Path: path, PageRows: rows, Force: true}, cli.ExitOK)
@@ -141,7 +128,7 @@ func TestThereAndBack(t *testing.T) {
 func TestPrefixesAndStreams(t *testing.T) {
 	from, to := &fakenode.Node{}, &fakenode.Node{}
 	fill(from)
-	source, sink := startNode(t, from), startNode(t, to)
+	source, sink := cli.Target{Endpoint: from.Start(t)}, cli.Target{Endpoint: to.Start(t)}
 	o := ExportOptions{Target: source, Path: "-", Prefixes: []string{"users.1", "shop/orders.00", "users.10"}}
 	data, notes, code := run(t, func(s cli.Streams) int { return Export(t.Context(), o, s) }, nil)
 	if code != 0 {
@@ -163,7 +150,7 @@ func TestPrefixesAndStreams(t *testing.T) {
 func TestExportResumes(t *testing.T) {
 	from := &fakenode.Node{}
 	fill(from)
-	source := startNode(t, from)
+	source := cli.Target{Endpoint: from.Start(t)}
 	dir := t.TempDir()
 	whole := filepath.Join(dir, "whole")
 	mustExport(t, ExportOptions{Target: source, Path: whole}, cli.ExitOK)
@@ -209,7 +196,7 @@ func TestExportLosesServer(t *testing.T) {
 		}
 		return false, nil
 	}
-	source := startNode(t, from)
+	source := cli.Target{Endpoint: from.Start(t)}
 	path := filepath.Join(t.TempDir(), "x")
 	mustExport(t, ExportOptions{Target: source, Path: path, PageRows: 10}, cli.ExitConnect)
 	mustExport(t, ExportOptions{Target: source, Path: path, PageRows: 10, Resume: true}, cli.ExitOK)
@@ -238,7 +225,7 @@ func TestImportResumes(t *testing.T) {
 		}
 		return false, nil
 	}
-	source, sink := startNode(t, from), startNode(t, to)
+	source, sink := cli.Target{Endpoint: from.Start(t)}, cli.Target{Endpoint: to.Start(t)}
 	path := filepath.Join(t.TempDir(), "x")
 	mustExport(t, ExportOptions{Target: source, Path: path}, cli.ExitOK)
 	notes := mustImport(t, ImportOptions{Target: sink, Path: path, InFlight: 8}, cli.ExitError)

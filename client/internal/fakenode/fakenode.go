@@ -26,7 +26,7 @@ type Node struct {
 	// Hook sees each command line, without its id, before the node does. It may write to the connection itself, as raw
 	// bytes; when it returns true the command is done, and when it returns an error the connection is closed.
 	Hook func(c *Conn, tag, line string) (handled bool, err error)
-	// Plain answers as the first part of the protocol only: no VERSION from COMMIT, WATCH or blobs.
+	// Plain answers as the first part of the protocol only: no VERSION from COMMIT or blobs.
 	Plain bool
 
 	l  net.Listener
@@ -611,8 +611,6 @@ func (c *Conn) watch(tag string, w []string) [][]byte {
 				r.frames = append(r.frames, line(e))
 			}
 		}
-	} else if !n.Plain {
-		r.line("VERSION:%d", n.version)
 	}
 	watch := &watcher{prefix: prefix, send: func(e event) { c.Raw("[ID:" + tag + "] " + string(line(e))) }}
 	n.watchers[watch] = struct{}{}
