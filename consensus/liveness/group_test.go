@@ -126,6 +126,10 @@ func (w *world) campaignGroup(h *host) error {
 
 // propose has everybody who can propose do so; the lease is asked for, so that ties are renewed.
 func (w *world) propose(h *host) {
+	if w.rng.IntN(1000) >= w.proposePM {
+		h.g.core.HoldsLease()
+		return
+	}
 	if _, _, err := h.g.core.Propose(Timestamp(w.now)+1e18, consensus.Proposal{Payload: []byte{byte(w.round)}}); err == nil {
 		w.marks.proposed++
 	}
