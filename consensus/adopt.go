@@ -99,7 +99,7 @@ func (p *proposer) adopt(c *Core) error {
 	}
 	p.fetched = nil
 	c.acceptAt(c.ballot, c.home)
-	c.release, c.behind = Ballot{}, false
+	c.release, c.behind, c.leasedBy = Ballot{}, false, LeasedBy{}
 	c.state, c.recovered = Won, c.rec.Last
 	c.commitTo(p.commit)
 	for _, e := range c.slots(c.rec.Commit+1, c.rec.Last) {

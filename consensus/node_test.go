@@ -234,7 +234,11 @@ func layout(regions []int, fn, fz int) *quorum.Config {
 func describeEntries(entries []Entry) string {
 	var words []string
 	for _, e := range entries {
-		words = append(words, fmt.Sprintf("%d@%s:%s", e.Slot, e.Ballot, e.Payload))
+		word := fmt.Sprintf("%d@%s:%s", e.Slot, e.Ballot, e.Payload)
+		if e.Kind == StopSign {
+			word += fmt.Sprintf("STOP->%d", e.Next)
+		}
+		words = append(words, word)
 	}
 	return strings.Join(words, " ")
 }

@@ -71,8 +71,11 @@ func (c *Core) campaign(s Scope, home quorum.Home) error {
 		return c.prepare()
 	}
 	c.state = Probing
+	if err := c.p.probeSelf(c); err != nil || c.state != Probing {
+		return err
+	}
 	c.p.ask(c, PrePrepare)
-	return c.p.probeSelf(c)
+	return nil
 }
 
 // nextBallot makes the own ballot one above all that was seen.

@@ -50,7 +50,7 @@ func (c *Core) onRelease(m *Message) error {
 // to this node need not be, whoever asks. An own ballot to come is above all that was promised.
 func (c *Core) over() Ballot {
 	switch {
-	case c.rec.Promised.IsZero() || c.state == Preparing:
+	case c.fabric == nil || c.rec.Promised.IsZero() || c.state == Preparing:
 		return Ballot{}
 	case c.state < Won:
 		return Ballot{Cfg: c.rec.Promised.Cfg, Round: c.rec.Promised.Round, Node: c.self}

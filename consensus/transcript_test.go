@@ -457,6 +457,31 @@ func (s *story) step(d *datadriven.TestData) {
 			m.Chain = number()
 		case "commit":
 			m.Commit = Slot(number())
+		case "home":
+			home, err := s.nodes[m.To-1].core.newest().Quorums.HomeOf(regionsOf(strings.Split(value, "+"))...)
+			s.must(err)
+			m.Home = home
+		case "scope":
+			m.Scope = map[string]Scope{"Local": Local, "Global": Global}[value]
+		case "accepted-home":
+			home, err := s.nodes[m.To-1].core.newest().Quorums.HomeOf(regionsOf(strings.Split(value, "+"))...)
+			s.must(err)
+			m.AcceptedHome = home
+		case "release":
+			m.Release = parseBallot(s.t, value)
+		case "established":
+			m.Established = number()
+		case "stop":
+			slot, next, _ := strings.Cut(value, "->")
+			m.StopSlot, m.StopNext = Slot(s.number(slot)), s.number(next)
+		case "time":
+			m.Time = number()
+		case "seq":
+			m.Seq = number()
+		case "epoch":
+			m.Epoch = number()
+		case "fort":
+			m.FortEpoch = number()
 		case "last":
 			m.Last = Slot(number())
 		case "first":

@@ -142,6 +142,7 @@ type world struct {
 	// The options of this run.
 	options                          Options
 	lossPM, repeatPM, slowPM, checkP int // per mille
+	proposePM                        int // per mille, of ticks
 	crashPM                          int // per mille, of syncs
 	delayMin, delayMax, slowMax      int64
 	faultEvery, campaignEvery        int64
@@ -172,6 +173,7 @@ func newWorld(seed uint64, set settings, trace *strings.Builder) (*world, error)
 	w.crashPM = []int{0, 100, 300}[w.rng.IntN(3)]
 	if set.group { // it syncs more often
 		w.crashPM /= 20
+		w.proposePM = []int{1000, 50, 5}[w.rng.IntN(3)]
 	}
 	w.checkP = []int{1000, 300}[w.rng.IntN(2)]
 	w.delayMin = w.rng.Int64N(2e6)
@@ -572,8 +574,12 @@ func (w *world) stall(h *host) {
 
 // partition cuts a node off, one way or both, or some link, or mends all.
 func (w *world) partition() {
-	if w.rng.IntN(3) == 0 {
+	switch w.rng.IntN(4) {
+	case 0:
 		clear(w.cut)
+		return
+	case 1:
+		w.mend()
 		return
 	}
 	a := NodeID(1 + w.rng.IntN(len(w.hosts)))
@@ -590,6 +596,18 @@ func (w *world) partition() {
 		}
 	}
 	w.note("node %d is cut off, ways=%d", a, ways)
+}
+
+// mend gives a node back some of its links, both ways.
+func (w *world) mend() {
+	a := NodeID(1 + w.rng.IntN(len(w.hosts)))
+	for _, h := range w.hosts {
+		if w.rng.IntN(2) == 0 {
+			delete(w.cut, [2]NodeID{a, h.id})
+			delete(w.cut, [2]NodeID{h.id, a})
+			w.note("nodes %d and %d are linked", a, h.id)
+		}
+	}
 }
 
 func (w *world) heal() {
