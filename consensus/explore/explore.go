@@ -363,7 +363,7 @@ func (x *explorer) prune(w *world, node uint8) {
 
 // stale reports whether a message is an answer that the owner of its ballot has no more use for, and never will have: promises
 // and acks are joined into what is known of a peer, which only grows until the ballot ends, so that one that changes nothing
-// now never does. TestStaleStaysStale holds that against every step that was computed.
+// now never does. TestPruningLosesNothing holds this, and dead, against explorations without.
 func (x *explorer) stale(w *world, id uint16) bool {
 	m := &x.messages[id]
 	switch m.message.Type {

@@ -37,7 +37,7 @@ func (x *explorer) fact(l *local) uint32 {
 		f.home = homeOf(l.durable.rec.AcceptedHome, f.accepted, x.setup)
 	}
 	s := l.core.Status()
-	if s.State >= consensus.Won {
+	if s.State >= consensus.Won && l.written.rec.Accepted == s.Ballot {
 		f.own, f.home = s.Ballot, homeOf(s.Home, s.Ballot, x.setup)
 		f.ownLast, f.ownLog = uint8(l.written.rec.Last), l.written.chains()
 	}

@@ -356,9 +356,9 @@ func (im *image) covers(m *consensus.Message) error {
 
 // coversFort: an acceptor that says that it is tied to a life is durably so, unless it has promised another since.
 func (im *image) coversFort(m *consensus.Message) error {
-	want := consensus.Fort{Owner: m.Ballot.Node, Epoch: m.FortEpoch}
-	if m.FortEpoch != 0 && im.rec.Promised == m.Ballot && im.rec.Fort != want {
-		return fmt.Errorf("I4: tie to epoch %d of node %d told, durable is epoch %d of node %d", want.Epoch, want.Owner, im.rec.Fort.Epoch, im.rec.Fort.Owner)
+	fort := im.rec.Fort
+	if m.FortEpoch != 0 && im.rec.Promised == m.Ballot && (fort.Owner != m.Ballot.Node || fort.Epoch < m.FortEpoch) {
+		return fmt.Errorf("I4: tie to epoch %d of node %d told, durable is epoch %d of node %d", m.FortEpoch, m.Ballot.Node, fort.Epoch, fort.Owner)
 	}
 	return nil
 }

@@ -45,13 +45,14 @@ var plants = []struct {
 	site  failpoint.Site
 	setup string
 }{
-	{failpoint.ConsensusPerSlotRecovery, "a-steal"},
+	{failpoint.ConsensusPerSlotRecovery, "p-two-ends"},
 	{failpoint.ConsensusIgnoreAccepted, "a-steal"},
 	{failpoint.ConsensusOmitCommitted, "a-steal"},
 	{failpoint.ConsensusAckBeforeSync, "a-crash"},
 	{failpoint.ConsensusCountOldAcks, "p-unpruned"},
 	{failpoint.ConsensusResumeBallot, "p-unpruned"},
 	{failpoint.ConsensusCountHealthy, "a-steal"},
+	{failpoint.ConsensusQ2Short, "a-steal"},
 	{failpoint.ConsensusCountLearned, "c-teach"},
 	{failpoint.ConsensusLocalByPromise, "b-regions0"},
 	{failpoint.ConsensusAcceptOutside, "b-regions0"},
@@ -71,6 +72,12 @@ func plantSetups() []Setup {
 		{
 			Name: "p-unpruned", Configurations: only(three), Nodes: 3,
 			Bounds: Bounds{Campaigns: 2, Slots: 2, Proposers: nodes(1), Inflight: 1, Crashes: 1, Unpruned: true, States: 2e6},
+		},
+		{
+			// Two owners before left an end of the log that only they have.
+			Name: "p-two-ends", Configurations: only(three), Nodes: 3,
+			Prelude: []string{"campaign 1", "run", "propose 1", "run 9", "campaign 2", "run 2 3", "propose 2", "run 9"},
+			Bounds:  Bounds{Campaigns: 2, Slots: 1, Proposers: nodes(1, 2), Inflight: 1},
 		},
 		{
 			Name: "p-compact", Configurations: only(three), Nodes: 3, Prelude: []string{"campaign 1", "run"},

@@ -11,9 +11,9 @@ import (
 // the nodes, and what was chosen, must be the same sets.
 func TestPruningLosesNothing(t *testing.T) {
 	for _, s := range []Setup{
-		{Name: "streams", Nodes: 3, Bounds: Bounds{Campaigns: 2, Slots: 1, Proposers: nodes(1, 2)}},
+		{Name: "streams", Nodes: 3, Bounds: Bounds{Campaigns: 2, Slots: 1, Proposers: nodes(1, 2), Inflight: 1}},
 		{Name: "crash", Nodes: 3, Bounds: Bounds{Campaigns: 2, Slots: 1, Crashes: 1, Proposers: nodes(1)}},
-		{Name: "any order", Nodes: 3, Bounds: Bounds{Campaigns: 1, Slots: 2, Network: Reorder, Proposers: nodes(1)}},
+		{Name: "any order", Nodes: 3, Bounds: Bounds{Campaigns: 1, Slots: 1, Network: Reorder, Proposers: nodes(1)}},
 		{Name: "repeat", Nodes: 3, Bounds: Bounds{Campaigns: 1, Slots: 1, Crashes: 1, Network: Repeat, Proposers: nodes(1)}},
 	} {
 		s.Configurations = only(grid(1, 0, 3))

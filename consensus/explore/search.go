@@ -339,14 +339,15 @@ func (x *explorer) mayRetire(w *world) bool {
 	return q.IsQ1(q.SetOf(ids...)) && (moved || !holds)
 }
 
-// lives are the fabric's actions, between nodes that may own and others.
+// lives are the fabric's actions, between owners and others. Support matters from when a ballot is won, which is before any tie
+// to its owner is made, until nobody is tied to it: what happens to it at other times may as well happen then.
 func (x *explorer) lives(w *world, dst []action) []action {
 	b, f := &x.setup.Bounds, &x.fabrics[w.fab]
 	for o := range x.setup.Nodes {
 		if f.silent[o] {
 			dst = append(dst, action{kind: settle, node: uint8(o)})
 		}
-		if len(b.Proposers) > 0 && !slices.Contains(b.Proposers, consensus.NodeID(o+1)) {
+		if !x.leads(w, o) {
 			continue
 		}
 		if w.used[usedEpochs] < b.Epochs {
@@ -364,4 +365,18 @@ func (x *explorer) lives(w *world, dst []action) []action {
 		}
 	}
 	return dst
+}
+
+// leads reports whether o owns, or somebody is tied to it.
+func (x *explorer) leads(w *world, o int) bool {
+	if x.locals[w.node[o]].status.State >= consensus.Won {
+		return true
+	}
+	for n := range x.setup.Nodes {
+		l := x.locals[w.node[n]]
+		if id := consensus.NodeID(o + 1); l.durable.rec.Fort.Owner == id || l.written.rec.Fort.Owner == id {
+			return true
+		}
+	}
+	return false
 }
