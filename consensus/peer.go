@@ -12,7 +12,7 @@ const (
 	acceptor role = iota
 	// learner: a voter outside of the home, or a learner of the configuration, which gets what is chosen.
 	learner
-	// former: a voter of an older configuration only, for phase 1.
+	// former: only a voter of an older configuration.
 	former
 )
 
@@ -43,8 +43,9 @@ const (
 
 // peer is what an owner knows of another node. The own node is among its peers too.
 type peer struct {
-	id   NodeID
-	role role
+	id    NodeID
+	role  role
+	asked bool // in phase 1 of a global ballot: a voter of its configuration or an older one
 
 	// Phase 1: what it answered, and what it promised with.
 	answer         answer

@@ -178,7 +178,7 @@ func (p *proposer) votes(c *Core, i int) bool {
 	if c.scope == Local {
 		return i < p.voters && p.peer[i].role == acceptor
 	}
-	return i < p.voters || i >= p.members
+	return p.peer[i].asked
 }
 
 // ask sends a question of phase 1 to all who did not answer it. A Prepare rests on the own promise, which may not be durable

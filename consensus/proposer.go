@@ -12,8 +12,8 @@ import (
 // proposer is the half of the core that owns an own ballot, where others take part. It lives from Campaign to stepDown.
 type proposer struct {
 	q *quorum.Config // of the ballot's configuration
-	// peer holds the voters of q by their index there, then its learners, then voters of older configurations. This node is
-	// among them, for its promise and its acks. Phase 1 asks the first and the last, phase 2 is for the first two.
+	// peer holds the voters of q by their index there, then its learners, then who else voted in older configurations. This
+	// node is among them, for its promise and its acks. Phase 1 asks the voters of all, phase 2 is for the first two.
 	peer            []peer
 	voters, members int
 	me              int
@@ -47,7 +47,7 @@ func newProposer(c *Core) *proposer {
 		if cfg.Quorums.InHome(v.Node, c.home) || failpoint.Enabled(failpoint.ConsensusAcceptOutside) {
 			role = acceptor
 		}
-		p.add(v.Node, role)
+		p.add(v.Node, role).asked = true
 	}
 	p.voters = len(p.peer)
 	for _, id := range cfg.Learners {
@@ -59,7 +59,7 @@ func newProposer(c *Core) *proposer {
 			break
 		}
 		for _, v := range c.configs[i].Quorums.Voters() {
-			p.add(v.Node, former)
+			p.add(v.Node, former).asked = true
 		}
 	}
 	p.me = p.find(c.self)
@@ -69,10 +69,14 @@ func newProposer(c *Core) *proposer {
 	return p
 }
 
-func (p *proposer) add(id NodeID, r role) {
-	if p.find(id) < 0 {
+// add makes the node a peer in this role, if it is none yet.
+func (p *proposer) add(id NodeID, r role) *peer {
+	i := p.find(id)
+	if i < 0 {
+		i = len(p.peer)
 		p.peer = append(p.peer, peer{id: id, role: r})
 	}
+	return &p.peer[i]
 }
 
 // find is the index of a node among the peers; -1 if it is none.
@@ -86,7 +90,14 @@ func (p *proposer) find(id NodeID) int {
 }
 
 // alone reports whether nobody else is asked in phase 1.
-func (p *proposer) alone() bool { return p.voters == 1 && len(p.peer) == p.members }
+func (p *proposer) alone() bool {
+	for i := range p.peer {
+		if i != p.me && p.peer[i].asked {
+			return false
+		}
+	}
+	return true
+}
 
 // Proposal is a command to be chosen. Session and Seq are the identity of the request that it came from, 0 and 0 for none.
 type Proposal struct {

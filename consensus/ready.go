@@ -68,8 +68,10 @@ func (c *Core) readySole() Ready {
 		c.rec.Applied = c.rec.Last
 		c.rec.AppliedTime, c.rec.AppliedChain = c.rec.LastTime, c.rec.LastChain
 		c.rec.First = c.rec.Last + 1
-		c.rec.Established = max(c.rec.Established, c.ballot.Cfg)
 		c.uncommittedBytes = 0
+	}
+	if c.state >= Won && c.dirty { // the log is accepted at the ballot with this batch
+		c.establish(c.ballot.Cfg)
 	}
 	c.handOut(&r)
 	return r

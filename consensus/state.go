@@ -92,7 +92,7 @@ func (p *proposer) appendState(w *stateWriter) {
 		for _, s := range pr.ends {
 			w.n(uint64(s))
 		}
-		w.flags(pr.acked, pr.waiting, pr.flush)
+		w.flags(pr.asked, pr.acked, pr.waiting, pr.flush)
 	}
 }
 
