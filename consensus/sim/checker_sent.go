@@ -54,6 +54,14 @@ func (k *checker) sent(n *node, g int, m *consensus.Message) {
 		if behind {
 			bad("has promised only " + rec.Promised.String())
 		}
+	case consensus.PrePromise:
+		if r := m.Release; r.Cfg > rec.Promised.Cfg || r.Cfg == rec.Promised.Cfg && r.Round > rec.Promised.Round {
+			bad("could take such a ballot again: has promised only " + rec.Promised.String())
+		}
+	case consensus.Release:
+		if behind || m.Ballot.Node != n.id {
+			bad("has promised only " + rec.Promised.String())
+		}
 	case consensus.Learned:
 		if rec.Last < m.Slot {
 			bad("has not learned that")

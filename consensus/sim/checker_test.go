@@ -50,6 +50,9 @@ func (s *stage) made(b consensus.Ballot, values ...uint64) []consensus.Entry {
 // store makes a record and a log durable on a node, as one batch.
 func (s *stage) store(id consensus.NodeID, rec consensus.Record, log []consensus.Entry, committed int) {
 	n := s.node(id)
+	if !rec.Accepted.IsZero() {
+		rec.AcceptedHome = s.configuration(rec.Accepted.Cfg).Quorums.All()
+	}
 	n.groups = make([]*replica, s.o.Groups)
 	n.groups[0] = &replica{n: n}
 	gw := groupWrite{record: rec.Append(nil), truncateFrom: 1, rec: rec}
@@ -134,6 +137,10 @@ func TestCheckerSees(t *testing.T) {
 		}},
 		{"prepare before it is durable", "I4", func(s *stage) {
 			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.Prepare, From: 1, To: 2, Ballot: b1})
+		}},
+		{"a ballot is over that could come again", "I4", func(s *stage) {
+			s.store(2, consensus.Record{Promised: b1, First: 1}, nil, 0)
+			s.check.sent(s.node(2), 0, &consensus.Message{Type: consensus.PrePromise, From: 2, To: 1, Ballot: b2, Release: ballot(1, 2, 2)})
 		}},
 		{"record beyond the log", "I5", func(s *stage) {
 			log := s.made(b1, 1, 2)
