@@ -164,7 +164,7 @@ func TestGroupSimulation(t *testing.T) {
 	case *seedsFlag > 0:
 		n = *seedsFlag
 	case os.Getenv("ATLAS_LONG") != "":
-		n = 10_000
+		n = 300
 	case slow:
 		n = 5
 	}

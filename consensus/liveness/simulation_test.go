@@ -658,7 +658,7 @@ func TestSimulation(t *testing.T) {
 	if *seedsFlag > 0 {
 		n = *seedsFlag
 	} else if os.Getenv("ATLAS_LONG") != "" {
-		n = 20_000
+		n = 4000
 	}
 	var trace *strings.Builder
 	if *seedFlag > 0 {
