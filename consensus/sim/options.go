@@ -132,6 +132,10 @@ var grids = []struct {
 	{[]int64{3, 3, 3, 3, 3}, 1, 0},
 	{[]int64{3, 1, 1}, 1, 1},
 	{[]int64{5, 5}, 2, 1},
+	{[]int64{1}, 0, 0},
+	{[]int64{1}, 1, 1},
+	{[]int64{2}, 0, 0},
+	{[]int64{1, 1}, 0, 1},
 }
 
 // Draw makes the options of a seed. Each fault is off in half of the seeds, whatever the others are.

@@ -299,7 +299,7 @@ func (w *World) change(c *reconfig.Config) {
 			}
 		}
 	}
-	switch i := r.IntN(len(c.Voters)); r.IntN(7) {
+	switch i := r.IntN(len(c.Voters)); r.IntN(9) {
 	case 0, 1: // one more
 		if n := w.newcomer(w.node(c.Voters[i].Node).site, c.Voters[i].Region); n != nil {
 			c.Voters = append(c.Voters, quorum.Voter{Node: n.id, Region: n.region})
@@ -318,7 +318,17 @@ func (w *World) change(c *reconfig.Config) {
 		if n := w.newcomer(site, regionName(len(w.o.Regions)+len(w.nodes)%20)); n != nil {
 			c.Voters = append(c.Voters, quorum.Voter{Node: n.id, Region: n.region})
 		}
-	case 5: // other losses to bear
+	case 5: // a voter that only learns from now on
+		if len(c.Voters) > 1 {
+			c.Learners = append(c.Learners, c.Voters[i].Node)
+			c.Voters = slices.Delete(c.Voters, i, i+1)
+		}
+	case 6: // a learner that votes from now on
+		if len(c.Learners) > 0 {
+			c.Voters = append(c.Voters, quorum.Voter{Node: c.Learners[0], Region: w.node(c.Learners[0]).region})
+			c.Learners = c.Learners[1:]
+		}
+	case 7: // other losses to bear
 		c.Fn, c.Fz = r.IntN(3), r.IntN(3)
 	default: // one that only learns, or one less of those
 		if len(c.Learners) > 0 {

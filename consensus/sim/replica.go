@@ -265,7 +265,7 @@ func (r *replica) answer() {
 
 // answerReads answers the reads whose slot is applied.
 func (r *replica) answerReads() {
-	if len(r.reads) == 0 {
+	if len(r.reads) == 0 || r.hidden() {
 		return
 	}
 	m := r.machine()
@@ -354,6 +354,10 @@ func (r *replica) submit(q *rpc) (consensus.Slot, consensus.Timestamp, error) {
 // read answers a read: under a lease from the state, and then a look at the lease; else by a read index.
 func (r *replica) read(q *rpc) {
 	n, w := r.n, r.n.w
+	if r.hidden() {
+		r.readIndex(q)
+		return
+	}
 	if r.core.MayServeLocal() {
 		n.respond(q, outcomeDone, r.machine().read(q.command.key))
 		return

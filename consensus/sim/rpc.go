@@ -52,7 +52,7 @@ func (n *node) serve(q *rpc) {
 	w := n.w
 	r := n.open(q.group)
 	if q.command.verb != verbGet && q.session != 0 {
-		if res, ok := r.machine().peek(q.session, q.seq); ok && !r.atomicOut() {
+		if res, ok := r.machine().peek(q.session, q.seq); ok && !r.hidden() {
 			w.sometimes("a repeated request was answered from the table")
 			n.respond(q, outcomeDone, res)
 			return
@@ -84,8 +84,8 @@ func (n *node) serve(q *rpc) {
 	}
 }
 
-// atomicOut: the state holds what is not yet chosen (duty 5).
-func (r *replica) atomicOut() bool { return r.ready.Atomic }
+// hidden reports whether the state holds what is not yet chosen, and so is for nobody to see (duty 5).
+func (r *replica) hidden() bool { return r.ready.Atomic && r.n.syncing }
 
 // mayForward reports whether a node that owns by hearsay is worth asking.
 func (n *node) mayForward(owner consensus.NodeID) bool {
