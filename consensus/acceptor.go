@@ -127,10 +127,20 @@ func (c *Core) onPrePrepare(m *Message) {
 		c.nackLeased(m, by)
 		return
 	}
-	c.now = append(c.now, c.reply(m, Message{
+	answer := c.reply(m, Message{
 		Type: PrePromise, Promised: c.rec.Promised, Established: c.rec.Established, StopSlot: c.rec.StopSlot, StopNext: c.rec.StopNext,
 		Release: c.over(),
-	}))
+	})
+	if answer.Release.IsZero() {
+		c.now = append(c.now, answer)
+		return
+	}
+	// A crash that loses the promise that this rests on would let this node take such a ballot again.
+	if failpoint.Enabled(failpoint.ConsensusOverBeforeSync) {
+		c.now = append(c.now, answer)
+		return
+	}
+	c.after = append(c.after, answer)
 }
 
 func (c *Core) onPrepare(m *Message) {

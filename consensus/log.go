@@ -86,6 +86,9 @@ func (c *Core) truncate(slot Slot) error {
 	} else { // all of the tail went: what is left is applied
 		c.rec.LastTime, c.rec.LastChain = c.rec.AppliedTime, c.rec.AppliedChain
 	}
+	if c.stop.slot > slot {
+		c.findStop()
+	}
 	c.dirty, c.mustSync = true, true
 	return nil
 }

@@ -47,7 +47,8 @@ func (c *Core) onRelease(m *Message) error {
 }
 
 // over is the ballot up to which no own ballot holds a lease or ever will; zero if that cannot be said. Acceptors that are tied
-// to this node need not be, whoever asks. An own ballot to come is above all that was promised.
+// to this node need not be, whoever asks. An own ballot to come is above all that was promised: so this rests on Promised, and
+// leaves only when that is durable.
 func (c *Core) over() Ballot {
 	switch {
 	case c.fabric == nil || c.rec.Promised.IsZero() || c.state == Preparing:

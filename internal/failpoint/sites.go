@@ -36,6 +36,8 @@ const (
 	ConsensusLocalByPromise Site = "consensus-local-by-promise"
 	// ConsensusOmitCommitted leaves a log that is all committed out of a promise.
 	ConsensusOmitCommitted Site = "consensus-omit-committed"
+	// ConsensusOverBeforeSync lets a node say that its ballots are over before the promise that makes it so is durable.
+	ConsensusOverBeforeSync Site = "consensus-over-before-sync"
 	// ConsensusPerSlotRecovery lets a new owner take, for each slot alone, the entry of the highest ballot.
 	ConsensusPerSlotRecovery Site = "consensus-per-slot-recovery"
 	// ConsensusQ2Short lets an owner call it a Q2 when one node is missing.
@@ -105,6 +107,7 @@ func sites() []Site {
 		ConsensusLeaseAfterStop,
 		ConsensusLocalByPromise,
 		ConsensusOmitCommitted,
+		ConsensusOverBeforeSync,
 		ConsensusPerSlotRecovery,
 		ConsensusQ2Short,
 		ConsensusReadUnconfirmed,
