@@ -124,19 +124,7 @@ func (k *checker) sentLive(n *node, m *liveness.Message) {
 // leaseRead is told of a read that is answered because of a lease: I7, I16.
 func (k *checker) leaseRead(n *node, r *replica) {
 	w := k.w
-	for _, o := range w.nodes {
-		if o == n || !o.up || o.groups[r.g] == nil || o.groups[r.g].state != consensus.Serving {
-			continue
-		}
-		o.tickLiveness()
-		if o.groups[r.g].core.HoldsLease() {
-			k.fail("I7: nodes %d and %d hold the lease of group %d at once, at %v and %v", n.id, o.id, r.g,
-				r.core.Status().Ballot, o.groups[r.g].core.Status().Ballot)
-			return
-		}
-		o.groups[r.g].touched()
-		o.plan()
-	}
+	k.noLease(n, r)
 	st := r.core.Status()
 	cfg := w.configuration(st.Ballot.Cfg)
 	var set quorum.Set
@@ -151,6 +139,23 @@ func (k *checker) leaseRead(n *node, r *replica) {
 	}
 	if !cfg.Quorums.IsQ2(set, home) {
 		k.fail("I16: node %d holds the lease of group %d at %v, and those that support its epoch %d are no Q2: %v", n.id, r.g, st.Ballot, n.live.Epoch(), set)
+	}
+}
+
+// noLease checks that no other node holds the lease of a group, once node n has won a ballot of it: I7.
+func (k *checker) noLease(n *node, r *replica) {
+	for _, o := range k.w.nodes {
+		if o == n || !o.up || o.groups[r.g] == nil || o.groups[r.g].core.Status().State != consensus.Serving {
+			continue
+		}
+		o.tickLiveness()
+		if o.groups[r.g].core.HoldsLease() {
+			k.fail("I7: node %d has won group %d at %v, and node %d holds its lease at %v", n.id, r.g,
+				r.core.Status().Ballot, o.id, o.groups[r.g].core.Status().Ballot)
+			return
+		}
+		o.groups[r.g].touched()
+		o.plan()
 	}
 }
 
