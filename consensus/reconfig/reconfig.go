@@ -113,9 +113,13 @@ func Plan(established, owned, minCfg, next uint64) Path {
 	}
 }
 
-// Below reports whether a node has to list a group: something may be chosen in it that is not established at next. An empty
-// log has nothing chosen in it, whatever was promised; a group whose log comes out empty is established all the same.
-func Below(r *consensus.Record, next uint64) bool { return r.Established < next && r.Last > 0 }
+// Below reports whether a node has to list a group: something may be chosen in it, or an owner may hold a lease on it, that is
+// not established at next. An empty log has nothing chosen in it, whatever was promised, but its owner can answer reads
+// with nothing for as long as acceptors are tied to it: it has to be moved too, by a phase 1 that waits for the lease. A
+// group whose log comes out empty is established all the same.
+func Below(r *consensus.Record, next uint64) bool {
+	return r.Established < next && (r.Last > 0 || r.Fort.Owner != 0)
+}
 
 // Options are the numbers of a Driver. Times are in nanoseconds.
 type Options struct {

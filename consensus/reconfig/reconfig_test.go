@@ -159,6 +159,8 @@ func TestPlan(t *testing.T) {
 		{consensus.Record{Last: 3}, true},
 		{consensus.Record{Last: 3, Established: 4}, true},
 		{consensus.Record{Last: 3, Established: 5}, false},
+		// A lease on a group that was never written outlived the seal, and answered reads for ever.
+		{consensus.Record{Accepted: consensus.Ballot{Cfg: 4, Round: 1, Node: 1}, Fort: consensus.Fort{Owner: 1, Epoch: 2}}, true},
 	} {
 		if got := Below(&tc.r, 5); got != tc.want {
 			t.Errorf("%+v: %v", tc.r, got)
