@@ -10,6 +10,7 @@ import (
 
 	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/consensus/session"
+	"github.com/atlas-edge/atlas/internal/failpoint"
 )
 
 // verb is what a command does.
@@ -180,6 +181,7 @@ func (m *machine) run(e *consensus.Entry) (r result, effective bool, err error) 
 		return result{status: statusDone, version: e.Slot}, true, nil
 	}
 	switch d := m.table.Apply(session.ID(e.Session), e.Seq, e.Time); {
+	case d.Outcome == session.Duplicate && failpoint.Enabled(failpoint.SimDedupAtOwner):
 	case d.Outcome == session.Duplicate && d.Kept:
 		m.duplicates++
 		return decodeResult(d.Result), false, nil

@@ -68,6 +68,8 @@ const (
 	ReplicationTellBeforeSync Site = "replication-tell-before-sync"
 	// SimApplyOutOfOrder lets a simulated node swap two entries when it applies them.
 	SimApplyOutOfOrder Site = "sim-apply-out-of-order"
+	// SimDedupAtOwner lets a simulated state machine apply a request again that it has applied: only the owner looks before it proposes.
+	SimDedupAtOwner Site = "sim-dedup-at-owner"
 	// SimEpochForgotten lets a simulated node start with the epoch of its last life.
 	SimEpochForgotten Site = "sim-epoch-forgotten"
 	// SimLeaseSeenEarly lets a simulated read lean on a look at the lease from before the read began.
@@ -123,6 +125,7 @@ func sites() []Site {
 		LivenessSkipQuarantine,
 		ReplicationTellBeforeSync,
 		SimApplyOutOfOrder,
+		SimDedupAtOwner,
 		SimEpochForgotten,
 		SimLeaseSeenEarly,
 		SimPromiseForgotten,
