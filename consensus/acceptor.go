@@ -295,8 +295,14 @@ func (c *Core) onLearn(m *Message) error {
 		return err
 	}
 	c.establish(m.Established)
-	c.after = append(c.after, c.reply(m, Message{Type: Learned, Slot: c.rec.Commit, Established: c.rec.Established}))
+	c.sendLearned(m)
 	return nil
+}
+
+// sendLearned says how far is learned here, once that is durable: its owner never tells again.
+func (c *Core) sendLearned(m *Message) {
+	c.mustSync = c.mustSync || c.dirty
+	c.after = append(c.after, c.reply(m, Message{Type: Learned, Slot: c.rec.Commit, Established: c.rec.Established}))
 }
 
 // learn commits the entries of m, which begin at or before Commit+1. A Learn or a FetchReply.

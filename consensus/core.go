@@ -305,6 +305,8 @@ func New(o Options) (*Core, error) {
 		return nil, err
 	}
 	c.findStop()
+	// What the owner was told of Commit may have been lost: it hears how far this node is, and tells what it lacks.
+	c.ackDue = !c.sole && c.rec.Commit < c.rec.Last && c.rec.Accepted == c.rec.Promised && c.rec.Accepted.Node != c.self
 	return c, nil
 }
 

@@ -73,6 +73,9 @@ func (c *Core) tie(m *Message) {
 	if c.fabric == nil || m.Epoch == 0 || c.rec.Fort == f || c.rec.Promised != m.Ballot {
 		return
 	}
+	if c.rec.Fort.Owner == f.Owner && f.Epoch < c.rec.Fort.Epoch {
+		return // a late copy: the owner counts on the later life at this ballot
+	}
 	if _, yes := c.fabric.Supports(f.Owner, f.Epoch); yes {
 		c.rec.Fort = f
 		c.dirty, c.mustSync = true, true

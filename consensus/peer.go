@@ -133,7 +133,10 @@ func (pr *peer) committed(c *Core, before Slot, size int) {
 
 func (pr *peer) onAccepted(c *Core, m *Message) {
 	upTo := m.Slot
-	pr.commitKnown, pr.knownEstablished = max(pr.commitKnown, m.Commit), max(pr.knownEstablished, m.Established)
+	if pr.commitKnown = max(pr.commitKnown, m.Commit); upTo >= pr.match {
+		pr.commitKnown = m.Commit // also less than before: after a restart
+	}
+	pr.knownEstablished = max(pr.knownEstablished, m.Established)
 	if pr.acked && upTo <= pr.match {
 		return
 	}

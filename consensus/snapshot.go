@@ -53,7 +53,7 @@ func (c *Core) onSnapshot(m *Message) error {
 	c.promise(m.Ballot)
 	c.outlive(m.Ballot)
 	c.takeState(m)
-	c.after = append(c.after, c.reply(m, Message{Type: Learned, Slot: c.rec.Commit, Established: c.rec.Established}))
+	c.sendLearned(m)
 	return nil
 }
 
