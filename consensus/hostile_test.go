@@ -22,7 +22,14 @@ func FuzzStep(f *testing.F) {
 			return
 		}
 		h := hostile{t: t, src: src, clock: 1}
-		h.n = newTestNode(1, layout([]int{3}, 1, 0), nil, func(Message) {})
+		if h.byte()%2 == 0 {
+			h.n = newTestNode(1, layout([]int{3}, 1, 0), nil, func(Message) {})
+		} else { // with a home, a lease, a learner and two configurations
+			h.n = newTestNode(1, layout([]int{1, 1, 1}, 0, 0), nil, func(Message) {})
+			h.n.home = regionsOf([]string{"a", "b"})
+			h.n.configs = append(h.n.configs, Configuration{Version: 2, Quorums: layout([]int{2}, 0, 0), Learners: []NodeID{3}})
+			h.n.fabric = &testFabric{epoch: 3, supports: map[NodeID]uint64{2: 3}, from: map[NodeID]bool{2: true}}
+		}
 		h.n.onReady = func(n *testNode, r *Ready) { h.handed(r) }
 		if err := h.n.start(); err != nil {
 			t.Fatal(err)
@@ -68,7 +75,7 @@ func (h *hostile) ballot() Ballot {
 	if b == 0 {
 		return Ballot{}
 	}
-	return Ballot{Cfg: 1, Round: h.number(h.n.core.rec.Promised.Round), Node: NodeID(1 + b%3)}
+	return Ballot{Cfg: 1 + uint64(b/64%3), Round: h.number(h.n.core.rec.Promised.Round), Node: NodeID(1 + b%3)}
 }
 
 func (h *hostile) message() Message {
@@ -84,7 +91,12 @@ func (h *hostile) message() Message {
 	}
 	m.Slot, m.Last, m.Commit, m.First = Slot(h.number(uint64(c.rec.Last))), Slot(h.number(uint64(c.rec.Last))), Slot(h.number(uint64(c.rec.Commit))), Slot(h.number(uint64(c.rec.First)))
 	m.Accepted, m.Promised = h.ballot(), h.ballot()
-	m.Home, m.AcceptedHome = c.newest().Quorums.All(), c.newest().Quorums.All()
+	if cfg := c.config(m.Ballot.Cfg); cfg != nil {
+		m.Home = cfg.Quorums.All()
+	}
+	if cfg := c.config(m.Accepted.Cfg); cfg != nil && !m.Accepted.IsZero() {
+		m.AcceptedHome = cfg.Quorums.All()
+	}
 	switch b := h.byte(); b % 8 {
 	case 0:
 		m.Home = quorum.Home{}
@@ -123,8 +135,17 @@ func (h *hostile) op() bool {
 	switch b := h.byte(); {
 	case b < 192:
 		err = c.Step(h.message())
+	case b < 198:
+		err = c.Campaign(Scope(b % 2))
+	case b < 200:
+		err = c.Release(2)
+	case b < 202:
+		_, err = c.ProposeStopSign(h.clock, 2)
+	case b < 203:
+		err = c.ReadIndex(uint64(b))
+		c.Compact(Slot(h.byte()))
 	case b < 204:
-		err = c.Campaign(Global)
+		c.HoldsLease()
 	case b < 232:
 		for range 3 {
 			if err == nil && h.n.busy() {

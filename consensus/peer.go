@@ -261,6 +261,9 @@ func (pr *peer) send(c *Core) {
 
 func (pr *peer) put(c *Core, m Message) {
 	m.From, m.To, m.Ballot, m.Commit, m.Established = c.self, pr.id, c.ballot, c.rec.Commit, c.rec.Established
+	if c.now == nil {
+		c.now = make([]Message, 0, c.p.members-1) // one for each, as a rule
+	}
 	c.now = append(c.now, m)
 	pr.sentAt, pr.commitSent, pr.sentEstablished, pr.flush = c.clock, c.rec.Commit, c.rec.Established, false
 }

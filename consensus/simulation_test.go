@@ -307,6 +307,19 @@ func (s *simulation) deliver(keep bool) {
 		n.staged = p.state
 	}
 	before := n.core.Status()
+	if s.count.delivered%16 == 0 { // a copy does the same, and does not touch the original
+		state := n.core.AppendState(nil)
+		twin := n.core.Clone(n, n.fabric)
+		_ = twin.Step(m)
+		if !bytes.Equal(n.core.AppendState(nil), state) {
+			s.violation(fmt.Errorf("node %d: a step of a copy changed the core", n.id))
+		}
+		defer func() {
+			if s.err == nil && !bytes.Equal(n.core.AppendState(nil), twin.AppendState(nil)) {
+				s.violation(fmt.Errorf("node %d: a copy went another way with %v", n.id, m))
+			}
+		}()
+	}
 	s.violation(n.core.Step(m))
 	after := n.core.Status()
 	if before.State == Preparing && after.State == Won {

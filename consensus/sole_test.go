@@ -113,13 +113,13 @@ func TestSoleVoterProposesWhileWriting(t *testing.T) {
 
 // BenchmarkSoleVoterCold is one write to a group that is not in memory: the core is made from its record and dropped.
 func BenchmarkSoleVoterCold(b *testing.B) {
-	q := soleConfig(b)
+	list := configs(0, soleConfig(b))
 	payload := make([]byte, 100)
 	var disk Record
 	b.ReportAllocs()
 	now := Timestamp(1)
 	for b.Loop() {
-		c, err := New(Options{Self: 7, Configurations: configs(0, q), Record: disk})
+		c, err := New(Options{Self: 7, Configurations: list, Record: disk})
 		if err != nil {
 			b.Fatal(err)
 		}
