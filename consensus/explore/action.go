@@ -102,12 +102,16 @@ func (x *explorer) text(a action) string {
 	default:
 		s = fmt.Sprintf("%s %d", kindNames[a.kind], a.node+1)
 	}
+	return s + x.modeText(a)
+}
+
+func (x *explorer) modeText(a action) string {
 	switch {
 	case a.mode == hold:
-		s += " hold"
+		return " hold"
 	case a.mode >= crashIn:
 		readies, keep := a.mode.crash()
-		s += fmt.Sprintf(" crash-after=%d keep=%d", readies, keep)
+		return fmt.Sprintf(" crash-after=%d keep=%d", readies, keep)
 	}
-	return s
+	return ""
 }

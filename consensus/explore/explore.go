@@ -64,6 +64,10 @@ type explorer struct {
 	outcomeIDs map[asking]uint32
 	leases     map[[2]uint32]bool // by local and view
 
+	symmetry *symmetry
+	first    [nodesMax]uint32 // the locals before the prelude
+	asked    asking           // what is being done: the origin of new locals
+
 	buf   []byte
 	stats Stats
 }
@@ -75,6 +79,8 @@ type Stats struct {
 	Messages, Steps, Depth     int
 	Frontier                   int
 	Cut                        bool
+	Symmetry                   int   // how many permutations of nodes were taken for one; below 2 is none
+	Uneven                     error // why none were, though nodes are interchangeable
 }
 
 type (
@@ -91,6 +97,12 @@ type (
 		hist uint32
 		bad  error
 	}
+)
+
+// Origins of locals that no action made.
+const (
+	fromStart    = 1<<32 - 1
+	fromSettling = 1<<32 - 2
 )
 
 // message is one that was sent, once for all copies.
@@ -132,6 +144,7 @@ func (x *explorer) local(l *local, node int) uint32 {
 	n := *l
 	n.status, n.settled = n.core.Status(), 0
 	id := uint32(len(x.locals))
+	n.from = x.asked
 	x.locals = append(x.locals, &n)
 	x.localIDs[h] = id
 	return id
@@ -156,8 +169,9 @@ func (x *explorer) message(m *consensus.Message) uint16 {
 	x.messages = append(x.messages, message{
 		message: *m, from: uint8(m.From - 1), to: uint8(m.To - 1), owner: owner, asks: m.From == m.Ballot.Node,
 		stream: uint8((m.To-1)*nodesMax + m.From - 1),
-		text:   fmt.Sprintf("%s ~%04x", m, uint16(h.hi)),
+		text:   m.String(), hash: uint16(h.hi),
 	})
+	x.texts[m.String()]++
 	x.messageIDs[h] = id
 	return id
 }
@@ -212,6 +226,10 @@ func (x *explorer) view(fab uint32, node int) uint32 {
 	if x.setup.Fabric {
 		v = x.fabrics[fab].view(node)
 	}
+	return x.viewID(v)
+}
+
+func (x *explorer) viewID(v view) uint32 {
 	if id, ok := x.viewIDs[v]; ok {
 		return id
 	}
@@ -227,6 +245,7 @@ func (x *explorer) ask(local, view uint32, a action) *outcome {
 	key := asking{local, view, a.pack()}
 	id, ok := x.outcomeIDs[key]
 	if !ok {
+		x.asked = key
 		out := x.do(x.locals[local], &x.views[view], a)
 		if out.next == local && len(out.sent) == 0 && len(out.reads) == 0 && out.bad == nil {
 			out = outcome{refused: true}
@@ -273,8 +292,10 @@ func (x *explorer) initial() (world, error) {
 			return w, err
 		}
 		l.core = core
+		x.asked = asking{action: fromStart}
 		w.node[n] = x.local(&l, n)
 	}
+	x.first = w.node
 	f := newFabric(x.setup.Nodes)
 	w.fab = x.fabric(&f)
 	w.hist = x.history(&history{})
@@ -522,6 +543,7 @@ func (x *explorer) settled(id uint32, node int) uint32 {
 	if l.settled == 0 {
 		s := *l
 		s.pending, s.durable = nil, l.written
+		x.asked = asking{local: id, action: fromSettling}
 		l.settled = x.local(&s, node) + 1
 	}
 	return l.settled - 1

@@ -32,6 +32,12 @@ func TestExplore(t *testing.T) {
 			t.Logf("  bounds: %s", s.Bounds)
 			t.Logf("  %d distinct states (%s), %d transitions, depth %d, %.1f s; %d states of single nodes, %d messages, core run %d times",
 				stats.States, cut, stats.Transitions, stats.Depth, time.Since(begin).Seconds(), stats.Locals, stats.Messages, stats.Steps)
+			if stats.Symmetry > 1 {
+				t.Logf("  but for symmetry: %d permutations of nodes are one", stats.Symmetry)
+			}
+			if stats.Uneven != nil {
+				t.Logf("  without symmetry: %v", stats.Uneven)
+			}
 			if v != nil {
 				t.Errorf("%s", v.Transcript())
 			}

@@ -37,6 +37,7 @@ type local struct {
 
 	status  consensus.Status
 	settled uint32 // the number, and 1, of this local with all synced
+	from    asking // how it came to be first
 }
 
 // appendTo appends what tells one local from another.
@@ -334,6 +335,11 @@ func (im *image) covers(m *consensus.Message) error {
 	case consensus.Promise:
 		if r.Promised.Less(m.Ballot) {
 			return fmt.Errorf("I4: promise of %s sent, durable is %s", m.Ballot, r.Promised)
+		}
+	case consensus.PrePromise:
+		// That own ballots up to Release are over rests on a promise that makes the next one higher.
+		if over := m.Release; over.Cfg > r.Promised.Cfg || over.Cfg == r.Promised.Cfg && over.Round > r.Promised.Round {
+			return fmt.Errorf("I4: own ballots up to %s told to be over, durable promise is %s", over, r.Promised)
 		}
 	case consensus.Accepted:
 		if r.Promised.Less(m.Ballot) || r.Promised == m.Ballot && (r.Accepted != m.Ballot || r.Last < m.Slot) {

@@ -43,6 +43,7 @@ func explore(s *Setup, see func(*explorer, *world)) (Stats, *Violation) {
 		bytes []byte
 		index uint32
 	)
+	x.symmetry = newSymmetry(x, &start)
 	bytes = start.encode(nil, s.Nodes)
 	v.add(hashOf(bytes), 0, 0)
 	cur.add(bytes)
@@ -55,12 +56,17 @@ func explore(s *Setup, see func(*explorer, *world)) (Stats, *Violation) {
 				ok, bad := x.step(&from, a, &to)
 				if bad != nil {
 					x.count(v)
-					return x.stats, &Violation{Setup: s, Err: bad, Trace: x.trace(append(v.path(index), a.pack()))}
+					return x.stats, &Violation{Setup: s, Err: bad, Trace: x.trace(start, append(v.path(index), a.pack()))}
 				}
 				if !ok {
 					continue
 				}
 				x.stats.Transitions++
+				if x.symmetry != nil {
+					if x.symmetry.canonical(&to); x.symmetry.uneven != nil {
+						return x.unevenly(see)
+					}
+				}
 				bytes = to.encode(bytes[:0], s.Nodes)
 				if v.add(hashOf(bytes), index, a.pack()) {
 					if see != nil {
@@ -83,15 +89,46 @@ func explore(s *Setup, see func(*explorer, *world)) (Stats, *Violation) {
 	return x.stats, nil
 }
 
+// unevenly explores again without the symmetry that the core does not have.
+func (x *explorer) unevenly(see func(*explorer, *world)) (Stats, *Violation) {
+	s := *x.setup
+	s.Bounds.Asymmetric = true
+	stats, v := explore(&s, see)
+	stats.Uneven = x.symmetry.uneven
+	return stats, v
+}
+
 func (x *explorer) count(v *visited) {
 	x.stats.States, x.stats.Locals, x.stats.Histories = v.len(), len(x.locals), len(x.histories)
+	if x.symmetry != nil {
+		x.stats.Symmetry = len(x.symmetry.perms) + 1
+	}
 	x.stats.Fabrics, x.stats.Messages = len(x.fabrics), len(x.messages)
 }
 
-func (x *explorer) trace(packed []uint32) []string {
-	var lines []string
+// trace is the text of these actions. With symmetry each was done in the least image of a world: here they are done again, and
+// named as in the world itself.
+func (x *explorer) trace(start world, packed []uint32) []string {
+	var (
+		lines []string
+		to    world
+		w     = start
+	)
 	for _, p := range packed {
-		lines = append(lines, x.text(unpack(p)))
+		a := unpack(p)
+		if x.symmetry != nil {
+			least := w
+			least.net = slices.Clone(w.net)
+			if i := x.symmetry.canonical(&least); i >= 0 {
+				back := slices.Index(x.symmetry.perms, x.symmetry.perms[i].inverse())
+				a = x.symmetry.action(back, a)
+			}
+		}
+		lines = append(lines, x.text(a))
+		if ok, _ := x.step(&w, a, &to); ok {
+			w = to
+			w.net = slices.Clone(to.net)
+		}
 	}
 	return lines
 }
@@ -139,8 +176,8 @@ func (x *explorer) begin() (world, error) {
 	return w, nil
 }
 
-// script does the action of this text, whatever the bounds say. Of messages that look alike it takes the one whose hash is
-// given too, or the first.
+// script does the action of this text, whatever the bounds say. Of a message it is enough to give some words: the first in which
+// they all occur is taken.
 func (x *explorer) script(w world, line string) (world, error) {
 	bounds := x.setup.Bounds
 	defer func() { x.setup.Bounds = bounds }()
@@ -150,18 +187,16 @@ func (x *explorer) script(w world, line string) (world, error) {
 		Configure: true, Seals: true, Compacts: 255,
 	}
 	moves := x.moves(&w, nil)
-	at := slices.IndexFunc(moves, func(a action) bool {
-		text := x.text(a)
-		if a.kind == deliver && !strings.Contains(text, " ~") && strings.Contains(line, " ~") {
-			text = strings.Replace(text, x.messages[a.arg].text, fmt.Sprintf("%s ~%04x", x.messages[a.arg].text, x.messages[a.arg].hash), 1)
-		}
-		return text == line
-	})
+	at := slices.IndexFunc(moves, func(a action) bool { return x.text(a) == line })
 	if at < 0 {
-		bare := func(s string) string {
-			return strings.Join(slices.DeleteFunc(strings.Fields(s), func(w string) bool { return w[0] == '~' }), " ")
-		}
-		at = slices.IndexFunc(moves, func(a action) bool { return a.kind == deliver && bare(x.text(a)) == bare(line) })
+		words := strings.Fields(line)
+		at = slices.IndexFunc(moves, func(a action) bool {
+			if a.kind != deliver || a.mode != whole && !strings.HasSuffix(line, x.modeText(a)) {
+				return false
+			}
+			text := strings.Fields(fmt.Sprintf("%s ~%04x", x.text(a), x.messages[a.arg].hash))
+			return !slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(text, w) })
+		})
 	}
 	if at < 0 {
 		return w, fmt.Errorf("not possible")

@@ -61,6 +61,8 @@ type Bounds struct {
 	Inflight uint8
 	// Unpruned keeps messages under way that can have no effect any more.
 	Unpruned bool
+	// Asymmetric takes states for different that differ only in which of two interchangeable nodes does what.
+	Asymmetric bool
 	// States cuts the search; 0 is no cut.
 	States int
 }

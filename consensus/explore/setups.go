@@ -23,6 +23,8 @@ func from1to2(first, second *quorum.Config) []consensus.Configuration {
 var (
 	// shared: grids do not change. Three nodes in one region, of which two are a quorum.
 	three = grid(1, 0, 3)
+	// shared: one of which is replaced.
+	threeOthers = mustGrid([]quorum.Voter{{Node: 1, Region: "a"}, {Node: 3, Region: "a"}, {Node: 4, Region: "a"}}, 1, 0)
 	// shared: two nodes in region a, one in b: a Q2 in a is both of its nodes, a Q1 is one of a and that of b.
 	twoAndOne = grid(1, 0, 2, 1)
 	// shared: three regions of one node.
@@ -104,6 +106,15 @@ func Setups() []Setup {
 			Bounds:  Bounds{Campaigns: 1, Slots: 1, Configure: true, Proposers: nodes(2), Inflight: 1},
 		},
 		{
+			Name: "c-stop-lease", About: "a stop-sign that was cut off by another owner, with a lease, before a third campaigns in the next version",
+			Configurations: from1to2(three, threeOthers), Nodes: 4, Fabric: true,
+			Prelude: []string{
+				"campaign 1", "run", "configure 1 v2", "stop-sign 1", "run 9", // to nobody
+				"lose 1 2", "expire 2 1", "lose 1 3", "expire 3 1", "campaign 2", "run 2 3", "tick 2", "run", "configure 3 v2",
+			},
+			Bounds: Bounds{Campaigns: 1, Configure: true, Proposers: nodes(3), Inflight: 1},
+		},
+		{
 			Name: "d-lease", About: "an owner with a lease, its epoch rises, another steals",
 			Configurations: only(three), Nodes: 3, Fabric: true,
 			Prelude: []string{"campaign 1", "run"},
@@ -151,7 +162,13 @@ func Setups() []Setup {
 
 // LongSetups are those that ATLAS_LONG adds: the same with wider bounds.
 func LongSetups() []Setup {
-	var list []Setup
+	list := []Setup{
+		{
+			Name: "a-five", About: "five nodes of one region, of which three only vote",
+			Configurations: only(grid(2, 0, 5)), Nodes: 5,
+			Bounds: Bounds{Campaigns: 2, Slots: 1, Proposers: nodes(1, 2), Inflight: 1, States: longStates},
+		},
+	}
 	wider := map[string]func(*Setup){
 		"a-steal":    func(s *Setup) { s.Bounds.Campaigns, s.Bounds.Inflight = 3, 1 },
 		"a-crash":    func(s *Setup) { s.Bounds.Slots = 2 },
