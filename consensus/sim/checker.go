@@ -28,13 +28,15 @@ type groupCheck struct {
 	ballots  map[consensus.Ballot]*ballotLog
 	order    []*ballotLog
 	effects  map[requestKey]result
-	writes   map[consensus.Slot]write // effective changes of keys
-	requests map[requestKey]command   // that were proposed
-	opens    int                      // proposed and not yet chosen
-	floor    [keysMax]consensus.Slot  // the highest version of a key that a client was told
-	est      map[uint64]bool          // configurations in which a log was chosen
-	stops    uint64                   // stop-signs chosen
-	nodes    []acceptorCheck          // by node
+	writes   map[consensus.Slot]write              // effective changes of keys
+	requests map[requestKey]command                // that were proposed
+	opens    int                                   // proposed and not yet chosen
+	floor    [keysMax]consensus.Slot               // the highest version of a key that a client was told
+	est      map[uint64]bool                       // configurations in which a log was chosen
+	stopping uint64                                // the highest configuration that a stop-sign on some disk leads to
+	released map[consensus.NodeID]consensus.Ballot // the highest that its owner has said is over
+	stops    uint64                                // stop-signs chosen
+	nodes    []acceptorCheck                       // by node
 }
 
 type write struct {
@@ -52,6 +54,7 @@ type chosenEntry struct {
 // acceptorCheck is what a node has on disk and has said of a group.
 type acceptorCheck struct {
 	promised, accepted consensus.Ballot // durable
+	fort               consensus.Fort   // durable
 	said               consensus.Ballot // the highest that it told others it promised or accepted
 	made               int              // cores made
 }
@@ -66,7 +69,8 @@ type ballotLog struct {
 	entries  []consensus.Entry
 	votes    []voteUpTo // by node
 	chosenTo consensus.Slot
-	node     int // incarnation of the proposer: life and core
+	node     int  // incarnation of the proposer: life and core
+	won      bool // its owner has sent what only a winner sends
 	used     bool
 }
 
@@ -80,7 +84,7 @@ func newChecker(w *World) *checker {
 	for g := range k.groups {
 		k.groups[g] = groupCheck{
 			machine: newMachine(w.o.sessionLife()), ballots: map[consensus.Ballot]*ballotLog{}, effects: map[requestKey]result{},
-			writes: map[consensus.Slot]write{}, requests: map[requestKey]command{}, est: map[uint64]bool{}, nodes: make([]acceptorCheck, nodesMax+1),
+			writes: map[consensus.Slot]write{}, requests: map[requestKey]command{}, est: map[uint64]bool{}, released: map[consensus.NodeID]consensus.Ballot{}, nodes: make([]acceptorCheck, nodesMax+1),
 		}
 	}
 	return k
@@ -122,7 +126,8 @@ func (k *checker) durable(n *node, sealed uint64, gw *groupWrite, im *image) {
 	case rec.First > rec.Applied+1 || rec.Applied > rec.Commit || rec.Commit > rec.Last:
 		k.fail("I6: node %d group %d: first %d, applied %d, commit %d, last %d", n.id, gw.group, rec.First, rec.Applied, rec.Commit, rec.Last)
 	}
-	ac.promised, ac.accepted = rec.Promised, rec.Accepted
+	k.checkUntied(n, gw.group, ac, rec)
+	ac.promised, ac.accepted, ac.fort = rec.Promised, rec.Accepted, rec.Fort
 	k.checkImage(n, gw.group, im)
 	if k.w.failed() {
 		return
@@ -212,6 +217,9 @@ func (k *checker) extend(n *node, gw *groupWrite, im *image, bl *ballotLog, befo
 }
 
 func (k *checker) note(n *node, g int, bl *ballotLog, s consensus.Slot, e *consensus.Entry) {
+	if gc := &k.groups[g]; e.Kind == consensus.StopSign {
+		gc.stopping = max(gc.stopping, e.Next)
+	}
 	at := int(s - bl.base - 1)
 	for len(bl.entries) < at {
 		bl.entries = append(bl.entries, consensus.Entry{}) // not known

@@ -34,6 +34,10 @@ func (k *checker) sent(n *node, g int, m *consensus.Message) {
 			return
 		}
 		k.incarnation(n, g, m.Ballot)
+		switch m.Type {
+		case consensus.AcceptSync, consensus.Accept, consensus.Learn:
+			k.log(g, m.Ballot).won = true
+		}
 		if m.Type == consensus.Learn && len(m.Entries) > 0 {
 			k.isChosen(n, g, m.Entries[len(m.Entries)-1].Slot, m.Entries[len(m.Entries)-1].Chain)
 		}
@@ -55,10 +59,12 @@ func (k *checker) sent(n *node, g int, m *consensus.Message) {
 			bad("has promised only " + rec.Promised.String())
 		}
 	case consensus.PrePromise:
+		gc.released[n.id] = maxBallot(gc.released[n.id], m.Release)
 		if r := m.Release; r.Cfg > rec.Promised.Cfg || r.Cfg == rec.Promised.Cfg && r.Round > rec.Promised.Round {
 			bad("could take such a ballot again: has promised only " + rec.Promised.String())
 		}
 	case consensus.Release:
+		gc.released[n.id] = maxBallot(gc.released[n.id], m.Ballot)
 		if behind || m.Ballot.Node != n.id {
 			bad("has promised only " + rec.Promised.String())
 		}
@@ -76,6 +82,25 @@ func (k *checker) tied(n *node, g int, m *consensus.Message, rec *consensus.Reco
 	if m.FortEpoch != 0 && (rec.Fort.Owner != m.Ballot.Node || rec.Fort.Epoch < m.FortEpoch) && rec.Promised == m.Ballot {
 		k.fail("I4: node %d group %d sends %v, and is not tied to that epoch on disk", n.id, g, *m)
 	}
+}
+
+// checkUntied checks that an acceptor that leaves its owner's life for a promise to another has withdrawn its support for good, unless
+// the owner has said that its ballot is over, as a stop-sign says too, or another ballot is won: I16.
+func (k *checker) checkUntied(n *node, g int, ac *acceptorCheck, rec *consensus.Record) {
+	f := ac.fort
+	if f.Owner == 0 || rec.Fort == f || rec.Fort.Owner == f.Owner || rec.Promised.Node == f.Owner {
+		return
+	}
+	gc := &k.groups[g]
+	if over := gc.released[f.Owner]; !over.IsZero() && !over.Less(ac.accepted) || k.log(g, rec.Promised).won || gc.stopping > ac.accepted.Cfg {
+		return
+	}
+	for _, m := range n.disk.durable.node.minEpochs {
+		if m.node == f.Owner && m.epoch > f.Epoch {
+			return
+		}
+	}
+	k.fail("I16: node %d group %d leaves epoch %d of node %d for %v, and its disk would let it support that again", n.id, g, f.Epoch, f.Owner, rec.Promised)
 }
 
 func (k *checker) isChosen(n *node, g int, s consensus.Slot, chain uint64) {
@@ -124,7 +149,7 @@ func (k *checker) sentLive(n *node, m *liveness.Message) {
 // leaseRead is told of a read that is answered because of a lease: I7, I16.
 func (k *checker) leaseRead(n *node, r *replica) {
 	w := k.w
-	k.noLease(n, r)
+	k.noLease(n, r, true)
 	st := r.core.Status()
 	cfg := w.configuration(st.Ballot.Cfg)
 	var set quorum.Set
@@ -142,11 +167,15 @@ func (k *checker) leaseRead(n *node, r *replica) {
 	}
 }
 
-// noLease checks that no other node holds the lease of a group, once node n has won a ballot of it: I7.
-func (k *checker) noLease(n *node, r *replica) {
+// noLease checks that no other node holds the lease of a group, at a lower ballot once node n has won its own, at any while n holds
+// the lease itself: I7.
+func (k *checker) noLease(n *node, r *replica, held bool) {
 	for _, o := range k.w.nodes {
 		if o == n || !o.up || o.groups[r.g] == nil || o.groups[r.g].core.Status().State != consensus.Serving {
 			continue
+		}
+		if !held && !o.groups[r.g].core.Status().Ballot.Less(r.core.Status().Ballot) {
+			continue // n has won too late: others have promised more since
 		}
 		o.tickLiveness()
 		if o.groups[r.g].core.HoldsLease() {

@@ -293,7 +293,7 @@ func (w *World) stateChanged(r *replica, st *consensus.Status) {
 
 func (w *World) won(r *replica, st *consensus.Status) {
 	w.stats.Won++
-	w.check.noLease(r.n, r)
+	w.check.noLease(r.n, r, false)
 	r.committedAt = w.now
 	if st.Scope == consensus.Local {
 		w.stats.WonLocal++
