@@ -89,7 +89,7 @@ func (c *Core) nackStale(m *Message) {
 // nackLeased refuses m because of an owner that is alive.
 func (c *Core) nackLeased(m *Message, by LeasedBy) {
 	no := c.refusal(m)
-	no.LeasedOwner, no.LeasedFor = by.Owner, by.Remaining
+	no.LeasedOwner, no.LeasedFor, no.Release = by.Owner, by.Remaining, m.Release
 	c.now = append(c.now, no)
 }
 

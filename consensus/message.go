@@ -111,7 +111,7 @@ type Message struct {
 	Home           quorum.Home // of Ballot, relative to its configuration
 	AcceptedHome   quorum.Home // of Accepted, relative to its configuration
 	GlobalPromised Ballot      // Promise: the highest promise to a global ballot above Accepted
-	Release        Ballot      // PrePrepare and Prepare: up to this ballot its node holds no lease, as it said itself
+	Release        Ballot      // PrePrepare and Prepare: up to this ballot its node holds no lease, as it said itself; Nack: what was shown
 	Epoch          uint64      // of the owner's life: AcceptSync, Accept, Fortify
 	FortEpoch      uint64      // of the owner's life that the acceptor is tied to, 0 for none: Accepted, Fortified
 	Seq            uint64      // Confirm, Confirmed

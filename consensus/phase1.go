@@ -325,8 +325,8 @@ func (p *proposer) ownPromise(c *Core) {
 
 // refused takes a Nack of phase 1 that speaks of an owner.
 func (p *proposer) refused(c *Core, i int, m *Message) {
-	if c.state != Probing && c.state != Preparing || p.peer[i].answer == given {
-		return
+	if c.state != Probing && c.state != Preparing || p.peer[i].answer == given || p.peer[i].shown != m.Release {
+		return // of what is over, or to a question that was asked anew with a release since
 	}
 	c.leasedBy = LeasedBy{m.LeasedOwner, m.LeasedFor}
 	p.peer[i].answer, p.peer[i].tiedTo = refused, m.LeasedOwner
