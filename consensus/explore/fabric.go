@@ -42,7 +42,7 @@ func (f *fabric) restart(n int) {
 	f.epoch[n]++
 	for o := range nodesMax {
 		f.gives[n][o], f.has[n][o] = none, none
-		if f.has[o][n] != none && !plantNoQuarantine() {
+		if f.has[o][n] != none {
 			f.silent[n] = true
 		}
 	}

@@ -300,6 +300,9 @@ func (r *run) deliver(m *consensus.Message) bool {
 	case err == nil:
 		return true
 	case errors.Is(err, consensus.ErrInvalid):
+		if !r.member(m.From) {
+			return false // removed since
+		}
 		r.fail("a peer's message is refused: %w", err)
 		return true
 	case unknownConfiguration(err):
@@ -307,6 +310,16 @@ func (r *run) deliver(m *consensus.Message) bool {
 	}
 	r.fail("%w", err)
 	return true
+}
+
+// member reports whether the node stands in a configuration that the core knows.
+func (r *run) member(id consensus.NodeID) bool {
+	for _, c := range r.x.setup.Configurations[r.local.retired : r.local.known+1] {
+		if _, ok := c.Quorums.Index(id); ok {
+			return true
+		}
+	}
+	return false
 }
 
 // answers keeps what the Ready says of reads.

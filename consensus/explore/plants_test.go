@@ -11,6 +11,20 @@ import (
 	"github.com/atlas-edge/atlas/internal/failpoint"
 )
 
+// TestRetireUnsealed: retiring a configuration that is not sealed loses what an owner in it goes on choosing.
+func TestRetireUnsealed(t *testing.T) {
+	s := Setup{
+		Name: "p-retire", Configurations: from1to2(threeRegions0, twoRegions0), Nodes: 3, Prelude: []string{"campaign 3", "run"}, Unsealed: true,
+		Bounds: Bounds{Campaigns: 1, Slots: 1, Configure: true, Seals: true, Proposers: nodes(1, 3), Inflight: 1},
+	}
+	begin := time.Now()
+	stats, v := Explore(&s)
+	if v == nil {
+		t.Fatalf("not found in %d states", stats.States)
+	}
+	t.Logf("| retire without seal | %s | %d | %.2f | %d | %v |", s.Name, stats.States, time.Since(begin).Seconds(), len(v.Trace), v.Err)
+}
+
 // TestPlants arms each mistake that the explorer is to find, and explores the setup that shows it.
 func TestPlants(t *testing.T) {
 	setups := map[string]Setup{}
@@ -63,6 +77,7 @@ var plants = []struct {
 	{failpoint.ConsensusSkipQuarantine, "p-quarantine"},
 	{failpoint.ConsensusLeaseAfterStop, "p-lease-stop"},
 	{failpoint.ConsensusReadUnconfirmed, "d-read"},
+	{failpoint.ConsensusOverBeforeSync, "p-over"},
 	{failpoint.ConsensusCompactUnapplied, "p-compact"},
 }
 
@@ -76,12 +91,19 @@ func plantSetups() []Setup {
 		{
 			// Two owners before left an end of the log that only they have.
 			Name: "p-two-ends", Configurations: only(three), Nodes: 3,
-			Prelude: []string{"campaign 1", "run", "propose 1", "run 9", "campaign 2", "run 2 3", "propose 2", "run 9"},
-			Bounds:  Bounds{Campaigns: 2, Slots: 1, Proposers: nodes(1, 2), Inflight: 1},
+			Prelude: []string{
+				"campaign 1", "run", "propose 1", "run 9", "campaign 2", "deliver 2->3 PrePrepare", "deliver 3->2 PrePromise",
+				"deliver 2->3 Prepare", "deliver 3->2 Promise", "propose 2", "run 9", "crash 1 keep=0", "crash 2 keep=0",
+			},
+			Bounds: Bounds{Campaigns: 2, Slots: 1, Proposers: nodes(1, 2), Inflight: 1},
 		},
 		{
 			Name: "p-compact", Configurations: only(three), Nodes: 3, Prelude: []string{"campaign 1", "run"},
 			Bounds: Bounds{Slots: 1, Proposers: nodes(1), Inflight: 1, Compacts: 1},
+		},
+		{
+			Name: "p-over", Configurations: only(three), Nodes: 3, Fabric: true, Prelude: []string{"campaign 1", "run"},
+			Bounds: Bounds{Campaigns: 2, Stalls: 1, Proposers: nodes(1, 2), Inflight: 1, States: 2e6},
 		},
 		{
 			Name: "p-quarantine", Configurations: only(three), Nodes: 3, Fabric: true, Prelude: []string{"campaign 1", "run"},

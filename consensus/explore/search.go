@@ -357,7 +357,7 @@ func (x *explorer) changes(w *world, n int, add func(kind, int)) {
 // mayRetire is the reconfiguration's rule R4: a Q1 of the first configuration has sealed it, and if one of these holds anything
 // of it, a log is chosen in a later one.
 func (x *explorer) mayRetire(w *world) bool {
-	if plantRetireUnsealed() {
+	if x.setup.Unsealed {
 		return true
 	}
 	q := x.setup.Configurations[0].Quorums

@@ -33,7 +33,9 @@ type Setup struct {
 	Prelude []string
 	// Fabric: the nodes have leases. Without, nobody is ever blocked.
 	Fabric bool
-	Bounds Bounds
+	// Unsealed retires configurations without sealing them: a mistake of the caller's.
+	Unsealed bool
+	Bounds   Bounds
 }
 
 // Bounds say what may happen, and how often in all. A zero bound is: never.

@@ -106,6 +106,12 @@ func Setups() []Setup {
 			Bounds:  Bounds{Campaigns: 1, Slots: 1, Configure: true, Proposers: nodes(2), Inflight: 1},
 		},
 		{
+			Name: "c-seal", About: "the region that goes is sealed and its configuration retired, by phase 1 in both",
+			Configurations: from1to2(threeRegions0, twoRegions0), Nodes: 3,
+			Prelude: []string{"campaign 3", "run"},
+			Bounds:  Bounds{Campaigns: 1, Slots: 1, Configure: true, Seals: true, Proposers: nodes(1, 3), Inflight: 1},
+		},
+		{
 			Name: "c-stop-lease", About: "a stop-sign that was cut off by another owner, with a lease, before a third campaigns in the next version",
 			Configurations: from1to2(three, threeOthers), Nodes: 4, Fabric: true,
 			Prelude: []string{
@@ -163,6 +169,12 @@ func Setups() []Setup {
 // LongSetups are those that ATLAS_LONG adds: the same with wider bounds.
 func LongSetups() []Setup {
 	list := []Setup{
+		{
+			Name: "a-three", About: "three ballots, two slots, one crash: from the steady state of the first ballot on",
+			Configurations: only(three), Nodes: 3,
+			Prelude: []string{"campaign 1", "run"},
+			Bounds:  Bounds{Campaigns: 2, Slots: 2, Crashes: 1, Proposers: nodes(1, 2), Inflight: 1, States: 30_000_000},
+		},
 		{
 			Name: "a-five", About: "five nodes of one region, of which three only vote",
 			Configurations: only(grid(2, 0, 5)), Nodes: 5,
