@@ -164,13 +164,21 @@ func (n *node) suspend(d Time) {
 
 func (w *World) suspendOne() {
 	if n := w.someNode(); n.up {
-		w.trace(n.id, "is suspended")
-		n.suspend(w.rndFault.about(w.o.SuspendFor))
+		d := w.rndFault.about(w.o.SuspendFor)
+		w.trace(n.id, "is suspended for %v", d)
+		// One that is too short to be noticed would break what leases rest on.
+		if w.rndFault.Int64N(100) < w.o.ClockFreeze && d > 2*w.o.clockJump() && n.running() {
+			n.clock.freeze(w.now, d)
+		}
+		n.suspend(d)
 	}
 }
 
-// stepClock steps a wall clock.
+// stepClock steps a wall clock. Where monotonic clocks freeze too, a step could hide that.
 func (w *World) stepClock() {
+	if w.o.ClockFreeze > 0 && w.o.SuspendEvery > 0 {
+		return
+	}
 	n := w.someNode()
 	n.clock.wallOff += w.rndFault.upTo(2*w.o.WallSkew) - w.o.WallSkew
 	w.stats.ClockSteps++

@@ -94,7 +94,10 @@ func (n *node) boot() {
 	n.driver, n.sealWanted, n.sealing, n.migrations = nil, 0, 0, nil
 	var err error
 	n.live, err = liveness.New(n.livenessOptions(epoch))
-	w.must(err)
+	if err != nil {
+		w.fail("node %d: %v", n.id, err)
+		return
+	}
 	n.tickLiveness()
 	n.startPolicy()
 	w.trace(n.id, "boots with epoch %d", epoch)
@@ -106,7 +109,7 @@ func (n *node) boot() {
 func (n *node) livenessOptions(epoch uint64) liveness.Options {
 	o := liveness.Options{
 		Self: n.id, Epoch: epoch, Interval: consensus.Timestamp(n.w.o.Interval), Support: consensus.Timestamp(n.w.o.Support),
-		DriftPPM: uint64(n.w.o.DriftBound),
+		DriftPPM: uint64(n.w.o.DriftBound), ClockJumpMax: consensus.Timestamp(n.w.o.clockJump()),
 	}
 	for _, m := range n.disk.durable.node.minEpochs {
 		o.MinEpochs = append(o.MinEpochs, liveness.MinEpoch{Node: m.node, Epoch: m.epoch})

@@ -68,6 +68,7 @@ type Options struct {
 	Leases         bool
 	Drift          int64 // ppm, at most, either way
 	DriftBound     int64 // ppm that the leases allow for
+	ClockFreeze    int64 // percent of suspensions in which the monotonic clock stands still
 	WallSkew       Time
 	ClockStepEvery Time
 
@@ -182,7 +183,7 @@ func Draw(seed uint64) Options {
 	o.LearnSystemLog = r.spread(1*Millisecond, 2*Second)
 
 	o.Leases = !r.chance(4)
-	o.DriftBound = 500 + r.Int64N(5_000)
+	o.DriftBound = 500 + r.Int64N(50_000)
 	o.Drift = r.Int64N(o.DriftBound + 1)
 	o.WallSkew, o.ClockStepEvery = r.spread(1*Microsecond, 10*Second), every(1*Second, 30*Second)
 	if !o.Leases && r.chance(2) {
@@ -209,8 +210,19 @@ func Draw(seed uint64) Options {
 	o.RetryAfter, o.FlushAfter = r.spread(20*Millisecond, 1*Second), r.spread(1*Millisecond, 100*Millisecond)
 	o.Interval = r.spread(50*Millisecond, 1*Second)
 	o.Support = 3 * o.Interval
+	if r.chance(2) {
+		o.Drift = max(o.Drift, o.DriftBound)
+	}
+	if r.chance(2) {
+		o.ClockFreeze = r.Int64N(101)
+	}
 	return o
 }
+
+// clockJump is by how much the clocks of a node may part before it mistrusts them: more than drift can do.
+func (o *Options) clockJump() Time { return 100*Millisecond + o.Support/1000*o.driftBound()/250 }
+
+func (o *Options) driftBound() Time { return Time(o.DriftBound) }
 
 func (o *Options) sessionLife() consensus.Timestamp { return consensus.Timestamp(o.SessionLife) }
 
@@ -219,7 +231,7 @@ func (o *Options) sessionLife() consensus.Timestamp { return consensus.Timestamp
 var faults = []string{
 	"wipeevery", "reconfigevery", "forge", "stale", "syncfailevery", "diskfullevery", "diskslowevery", "suspendevery", "clockstepevery",
 	"swizzleevery", "clogevery", "cutregionevery", "cutevery", "delay", "duplicate", "reorder", "drop", "compactevery", "logkeep",
-	"readpause", "evictanyway", "moveloadevery", "localshare", "releaseevery", "stealevery", "crashevery", "tickspread", "drift", "leases", "homes", "adaptive", "followerreads", "answerearly",
+	"readpause", "evictanyway", "moveloadevery", "localshare", "releaseevery", "stealevery", "crashevery", "tickspread", "clockfreeze", "drift", "leases", "homes", "adaptive", "followerreads", "answerearly",
 }
 
 // Set changes one option: `name=value`, with the name of a field in small letters, times as in 1.5s or in nanoseconds, and

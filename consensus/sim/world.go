@@ -117,6 +117,9 @@ func (w *World) addNode(region quorum.Region, site int) *node {
 	r := w.rndClock
 	n.clock = clock{base: r.upTo(Minute), since: w.now, wallOff: r.upTo(2*w.o.WallSkew) - w.o.WallSkew}
 	n.clock.ppm = r.between(-w.o.Drift, w.o.Drift)
+	if r.chance(2) {
+		n.clock.ppm = w.o.Drift * (2*r.Int64N(2) - 1)
+	}
 	spread := 1 + float64(w.o.TickSpread)/100*r.Float64()
 	if r.chance(2) {
 		spread = 1 / spread
