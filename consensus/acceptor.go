@@ -98,7 +98,7 @@ func (c *Core) promise(b Ballot) {
 	if !c.rec.Promised.Less(b) {
 		return
 	}
-	c.rec.Promised = b
+	c.rec.Promised, c.hellos = b, 0
 	c.dirty, c.mustSync = true, true
 	if b.Node == c.self {
 		return
@@ -217,11 +217,12 @@ func (c *Core) onAcceptSync(m *Message) error {
 		c.nack(m) // an end of the log that the owner does not have: it starts again from our commit
 		return nil
 	}
-	if err := c.checkStopped(m, base, entries); err != nil {
+	if err := c.checkFollow(m, base, entries); err != nil {
 		return err
 	}
 	c.promise(m.Ballot)
 	c.acceptAt(m.Ballot, m.Home)
+	c.hellos = 0
 	c.tie(m)
 	if err := c.replace(base, entries, true); err != nil {
 		return err
@@ -253,13 +254,14 @@ func (c *Core) onAccept(m *Message) error {
 		if before != c.rec.LastChain {
 			return c.fail("slot %d has chain %016x here and %016x at the owner, both at ballot %s", c.rec.Last, c.rec.LastChain, before, m.Ballot)
 		}
-		if err := c.checkStopped(m, c.rec.Last, fresh); err != nil {
+		if err := c.checkFollow(m, c.rec.Last, fresh); err != nil {
 			return err
 		}
 		if err := c.extend(fresh); err != nil {
 			return err
 		}
 	}
+	c.hellos = 0
 	c.tie(m)
 	c.ackDue = true
 	c.heard(m)
@@ -285,7 +287,8 @@ func (c *Core) onLearn(m *Message) error {
 		c.nack(m)
 		return nil
 	}
-	if err := c.checkStopped(m, m.Slot, m.Entries); err != nil {
+	base, _, entries := c.overlap(m)
+	if err := c.checkFollow(m, base, entries); err != nil {
 		return err
 	}
 	// Promised, so that the owner whose entries may be replaced now cannot go on appending to them.
@@ -355,9 +358,13 @@ func (c *Core) sendAccepted() {
 	c.after = append(c.after, m)
 }
 
-// checkStopped refuses entries that would follow a stop-sign at a ballot of a configuration that it ends: no owner makes such a
-// log. The own log counts up to base.
-func (c *Core) checkStopped(m *Message, base Slot, entries []Entry) error {
+// checkFollow refuses entries that no owner puts behind the own log up to base: of a time that does not rise, or behind a
+// stop-sign at a ballot of a configuration that it ends. Requires: base >= Commit, or no entries.
+func (c *Core) checkFollow(m *Message, base Slot, entries []Entry) error {
+	if len(entries) > 0 && entries[0].Time <= c.timeAt(base) {
+		return fmt.Errorf("%w: %s from node %d: slot %d of time %d follows time %d",
+			ErrInvalid, m.Type, m.From, entries[0].Slot, entries[0].Time, c.timeAt(base))
+	}
 	stop := c.stop
 	if stop.slot > base {
 		stop = stopSign{} // it is replaced, or stands in the entries too

@@ -139,6 +139,9 @@ func (c *Core) onFetchedState(m *Message) error {
 	if c.state >= Won || m.Ballot != c.rec.Promised {
 		return nil
 	}
+	if err := c.checkState(m); err != nil {
+		return err
+	}
 	if !c.takeState(m) || c.p == nil || c.p.source < 0 {
 		return nil
 	}

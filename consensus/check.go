@@ -74,8 +74,6 @@ func (c *Core) checkMessage(m *Message) error {
 		if _, ok := cfg.Quorums.Index(m.From); !ok {
 			return fmt.Errorf("node %d is no voter of configuration %d", m.From, cfg.Version)
 		}
-	} else if !c.member(m.From) {
-		return fmt.Errorf("node %d is neither voter nor learner", m.From)
 	}
 	for _, b := range [...]Ballot{m.Ballot, m.Promised, m.Accepted, m.GlobalPromised, m.Release} {
 		if err := c.checkRound(b); err != nil {

@@ -263,7 +263,12 @@ type Core struct {
 	release            Ballot // released to this node
 
 	clock Timestamp
+	// hellos is how often the owner is still to be told how far this node is, unless it says something; the last was at helloAt.
+	hellos  int
+	helloAt Timestamp
 }
+
+const hellosMax = 8
 
 // New makes the core of a group from what was written of it. It refuses, with an error that is ErrInvalid, options that
 // cannot be, and with ErrCorrupt or ErrBroken a record and tail that do not belong together; the node must then stop.
@@ -306,7 +311,9 @@ func New(o Options) (*Core, error) {
 	}
 	c.findStop()
 	// What the owner was told of Commit may have been lost: it hears how far this node is, and tells what it lacks.
-	c.ackDue = !c.sole && c.rec.Commit < c.rec.Last && c.rec.Accepted == c.rec.Promised && c.rec.Accepted.Node != c.self
+	if !c.sole && c.rec.Commit < c.rec.Last && c.rec.Accepted == c.rec.Promised && c.rec.Accepted.Node != c.self {
+		c.ackDue, c.hellos = true, hellosMax
+	}
 	return c, nil
 }
 
@@ -345,7 +352,7 @@ func (c *Core) fail(format string, args ...any) error {
 }
 
 // Step takes a message from another node. An error that is ErrInvalid is the sender's fault and changed nothing (but see
-// RoundJumpMax), and ErrUnknownConfiguration changed nothing either; any other stops the node. A message that came too late or
+// RoundJumpMax, and what is fetched of a log begins anew), and ErrUnknownConfiguration changed nothing either; any other stops the node. A message that came too late or
 // twice is no error. The core keeps the message's entries.
 func (c *Core) Step(m Message) error {
 	if c.err != nil {
@@ -366,6 +373,9 @@ func (c *Core) Step(m Message) error {
 		}
 		return nil
 	}
+	if !c.asks(&m) && !c.member(m.From) {
+		return nil // of one that took part once
+	}
 	if err := c.checkMessage(&m); err != nil {
 		return refused(ErrInvalid, err)
 	}
@@ -379,13 +389,21 @@ func (c *Core) Step(m Message) error {
 // answered in Tuning.RetryAfter, and commits that found no message to ride on. A time that runs back is ignored.
 func (c *Core) Tick(now Timestamp) {
 	c.clock = max(c.clock, min(now, TimeMax))
-	if c.err == nil && c.p != nil {
+	if c.err != nil {
+		return
+	}
+	if c.p != nil {
 		c.p.tick(c)
+	}
+	if c.hellos > 0 && c.clock >= c.helloAt+c.tuning.RetryAfter {
+		c.hellos, c.helloAt, c.ackDue = c.hellos-1, c.clock, true
 	}
 }
 
 // NeedsTick reports whether Tick can have something to do before the next input. A core without is idle.
-func (c *Core) NeedsTick() bool { return c.err == nil && c.p != nil && c.p.needsTick(c) }
+func (c *Core) NeedsTick() bool {
+	return c.err == nil && (c.hellos > 0 || c.p != nil && c.p.needsTick(c))
+}
 
 // Status says where the core stands.
 func (c *Core) Status() Status {

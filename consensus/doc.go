@@ -56,17 +56,19 @@
 //     Readies, and a crash keeps a beginning of that order.
 //  2. If Ready.MustSync, make the batch durable before MsgsAfterSync are sent and before Advance. Without it the batch may
 //     be lost in a crash, together with all batches after it.
-//  3. Send MsgsNow at any time from Ready on, and MsgsAfterSync only when the batch is durable. Messages may be lost,
-//     repeated, delayed and reordered; they may not be changed, nor come from another node than From says.
+//  3. Send MsgsNow at any time from Ready on, and MsgsAfterSync after the batch is written, and durable if MustSync. Messages may be
+//     lost, repeated, delayed and reordered; they may not be changed, nor come from another node than From says.
 //  4. Apply Ready.Committed, in order, in the same batch as the Record: its Applied counts them already. Effects and Applied
 //     are then on disk together or not at all, and a restart goes on from Applied. A stop-sign applies to nothing.
 //  5. If Ready.Atomic, Committed are chosen only by this batch becoming durable. Apply them in it, write no Entries (there
 //     are none), and let nobody see the effects before its sync has returned. If the batch fails without being written,
 //     drop the core and make it again from the Record on disk: nothing was chosen. If that is not known, stop.
 //  6. After a restart or a drop, make the core from the Record as last written and from the log's entries Applied+1..Last,
-//     all of them, as DecodeRecord and DecodeEntry read them, with all configurations that are not retired, oldest first. A
-//     Record that was lost is not a zero Record: a node whose disk was lost comes back under another NodeID. Never make two
-//     cores of one group.
+//     all of them, as DecodeRecord and DecodeEntry read them, with all configurations that are not retired, oldest first, and
+//     MinCfg as it was last sealed. What New is given must be durable, since the core answers from it; so drop a core only when no
+//     Ready is out and HasReady is false, or when its batch is known not to be written. Reads that wait are lost then without a
+//     word. A configuration is durable here no later than a Record with a ballot of it. A Record that was lost is not a zero
+//     Record: a node whose disk was lost comes back under another NodeID. Never make two cores of one group.
 //  7. Keep (slot, ballot) of each proposal that somebody waits for. An entry of Committed in that slot decides: with the same
 //     ballot the proposal is chosen, with another it never will be. If the core is no longer the owner and no entry comes, or a
 //     snapshot takes its place, the outcome is unknown, and must be reported so.
@@ -81,10 +83,10 @@
 //     Record.First on. Slots below First are nobody's to ask for. Compact when the log is too long: up to Status.TrimTo nobody
 //     lacks what goes, beyond that peers need a snapshot.
 //  12. When a campaign fails, wait before the next, at random and longer each time: two proposers can end each other's
-//     ballots for ever. Give up on one that does not come to an end, too: a local one waits for nodes of its home only, which may
-//     all be away; Status.NeedGlobal says when only a global one can help. Safety does not rest on it.
+//     ballots for ever. Abandon one that does not come to an end, too, since it asks for ever: a local one waits for nodes of its
+//     home only, which may all be away; Status.NeedGlobal says when only a global one can help. Safety does not rest on it.
 //  13. With a Snapshot send, beside it, the state as it is applied at exactly its Slot: take it before the Committed of the same
-//     Ready are applied. (A newer state will do if Slot, Chain, Time, Established and the stop-sign are those of the Record that
+//     Ready are applied, and after its Snapshot is ingested. (A newer state will do if Slot, Chain, Time, Established and the stop-sign are those of the Record that
 //     was written with it.) On the other side stage the state, whole and checked, then Step the message. If the next Ready has that
 //     Snapshot, ingest what was staged, delete the log from TruncateFrom on and write the Record in ONE atomic step; else drop it.
 //  14. For a read under the lease take the state's snapshot first and ask HoldsLease then: in the other order the lease can end in

@@ -21,6 +21,19 @@ func (c *Core) chainAt(slot Slot) (chain uint64, known bool) {
 	return 0, false
 }
 
+// timeAt is the commit time of a slot of the log from Applied on; 0 before the first.
+func (c *Core) timeAt(slot Slot) Timestamp {
+	switch {
+	case slot == c.rec.Last:
+		return c.rec.LastTime
+	case slot == c.rec.Applied:
+		return c.rec.AppliedTime
+	case slot >= c.tailFirst():
+		return c.tail[slot-c.tailFirst()].Time
+	}
+	return 0
+}
+
 // tailFirst is the slot of the first entry in memory; Last+1 if there is none.
 func (c *Core) tailFirst() Slot { return c.rec.Last + 1 - Slot(len(c.tail)) }
 

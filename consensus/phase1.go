@@ -28,14 +28,10 @@ func (c *Core) Campaign(s Scope) error {
 	if c.err != nil {
 		return c.err
 	}
-	newest := c.newest()
-	if _, ok := newest.Quorums.Index(c.self); !ok {
-		return fmt.Errorf("%w: of configuration %d", ErrNotVoter, newest.Version)
+	if err := c.mayCampaign(); err != nil {
+		return err
 	}
-	if newest.Version < c.minCfg {
-		return fmt.Errorf("%w: %d is sealed, up to %d", ErrUnknownConfiguration, newest.Version, c.minCfg)
-	}
-	home := c.rec.AcceptedHome
+	newest, home := c.newest(), c.rec.AcceptedHome
 	switch {
 	case s == Global:
 		home = c.wantedHome()
@@ -48,6 +44,25 @@ func (c *Core) Campaign(s Scope) error {
 		return nil
 	}
 	return c.campaign(s, home)
+}
+
+// mayCampaign says why there can be no ballot of this node in the newest configuration.
+func (c *Core) mayCampaign() error {
+	newest := c.newest()
+	if _, ok := newest.Quorums.Index(c.self); !ok {
+		return fmt.Errorf("%w: of configuration %d", ErrNotVoter, newest.Version)
+	}
+	if newest.Version < c.minCfg {
+		return fmt.Errorf("%w: %d is sealed, up to %d", ErrUnknownConfiguration, newest.Version, c.minCfg)
+	}
+	return nil
+}
+
+// Abandon gives up a campaign that has not won. Those who promised may forget it.
+func (c *Core) Abandon() {
+	if c.err == nil && (c.state == Probing || c.state == Preparing) {
+		c.stepDown()
+	}
 }
 
 // campaign begins with all that Campaign checked.
@@ -454,7 +469,7 @@ func (p *proposer) unanswered(c *Core) bool {
 
 // giveUpLocal ends a local attempt that only a global one can help. With a release at hand that follows at once.
 func (p *proposer) giveUpLocal(c *Core) error {
-	if !c.release.IsZero() {
+	if !c.release.IsZero() && c.mayCampaign() == nil {
 		if err := c.campaign(Global, c.wantedHome()); err != nil {
 			return err
 		}

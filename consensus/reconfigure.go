@@ -198,14 +198,15 @@ func (c *Core) shut() {
 
 // ProposeStopSign puts a stop-sign behind the own log, which ends it for ballots of configurations below next: from now on
 // Propose, ReadIndex and Release give ErrStopped, and no lease is held. Once it is chosen, a campaign in next need not ask the
-// older configurations. Requires: a won ballot of a configuration below next, else ErrNotOwner or ErrInvalid.
+// older configurations. Requires: a won ballot of a configuration below next, which is
+// known here, else ErrNotOwner or ErrInvalid.
 func (c *Core) ProposeStopSign(now Timestamp, next uint64) (Slot, error) {
 	switch {
 	case c.err != nil:
 		return 0, c.err
 	case c.state < Won:
 		return 0, ErrNotOwner
-	case next <= c.ballot.Cfg:
+	case next <= c.ballot.Cfg || c.config(next) == nil: // one that never came would end the group for good
 		return 0, fmt.Errorf("%w: a stop-sign to configuration %d at ballot %s", ErrInvalid, next, c.ballot)
 	case c.stopped():
 		return 0, ErrStopped

@@ -34,10 +34,10 @@ func (c *Core) Release(to NodeID) error {
 // onRelease campaigns with the release, and without asking before: the owner itself wants it. If the home is to stay as it is
 // and this node stands in it, that is all that has to be asked.
 func (c *Core) onRelease(m *Message) error {
-	newest := c.newest()
-	if _, ok := newest.Quorums.Index(c.self); !ok || m.Ballot.Less(c.rec.Promised) || newest.Version < c.minCfg {
+	if c.mayCampaign() != nil || m.Ballot.Less(c.rec.Promised) {
 		return nil // overtaken
 	}
+	newest := c.newest()
 	scope, home := Global, c.wantedHome()
 	if m.Ballot.Cfg == newest.Version && home == m.Home && newest.Quorums.InHome(c.self, m.Home) {
 		scope = Local

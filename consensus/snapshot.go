@@ -2,7 +2,11 @@
 
 package consensus
 
-import "github.com/atlas-edge/atlas/internal/failpoint"
+import (
+	"fmt"
+
+	"github.com/atlas-edge/atlas/internal/failpoint"
+)
 
 // Compact trims the log: the slots up to and with upTo, as far as they are applied, are deleted with the next Ready. Peers that
 // still need them get a snapshot, so choose upTo above Status.TrimTo only where space demands it.
@@ -50,10 +54,21 @@ func (c *Core) offer(m Message) Message {
 // onSnapshot takes over the state that came with m, which is staged whole: chosen, like what Learn brings, and no vote. What the
 // own log has behind it stays only where that log is sure to be the one that the state came from.
 func (c *Core) onSnapshot(m *Message) error {
+	if err := c.checkState(m); err != nil {
+		return err
+	}
 	c.promise(m.Ballot)
 	c.outlive(m.Ballot)
 	c.takeState(m)
 	c.sendLearned(m)
+	return nil
+}
+
+// checkState refuses a state whose time is not that of the own log, where that is sure to be the same.
+func (c *Core) checkState(m *Message) error {
+	if have, known := c.chainAt(m.Slot); m.Slot > c.rec.Commit && known && have == m.Chain && c.timeAt(m.Slot) != m.Time {
+		return fmt.Errorf("%w: Snapshot from node %d: slot %d of time %d, here %d", ErrInvalid, m.From, m.Slot, m.Time, c.timeAt(m.Slot))
+	}
 	return nil
 }
 

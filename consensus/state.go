@@ -63,7 +63,7 @@ func (c *Core) AppendState(dst []byte) []byte {
 	w.messages(c.now)
 	w.messages(c.after)
 	w.messages(c.owed)
-	w.n(uint64(c.state), uint64(c.scope), uint64(c.recovered), c.roundSeen, c.roundSlack, uint64(c.uncommittedBytes), c.staleCfg, uint64(c.leasedBy.Owner))
+	w.n(uint64(c.state), uint64(c.scope), uint64(c.recovered), c.roundSeen, c.roundSlack, uint64(c.uncommittedBytes), uint64(c.hellos), c.staleCfg, uint64(c.leasedBy.Owner))
 	w.ballots(c.ballot, c.release)
 	w.n(homeWords(c.home)...)
 	w.flags(c.p != nil)
