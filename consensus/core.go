@@ -60,9 +60,10 @@ type Fabric interface {
 type Options struct {
 	// Self is this node. It need not be a voter: then the core learns only.
 	Self NodeID
-	// Configurations are those of the group that are not retired, oldest first: 1 to ConfigurationsMax, of rising versions.
+	// Configurations are those of the group that are not retired, oldest first: 1 to ConfigurationsMax, of rising versions
+	// (duties 6 and 17). The core keeps the slice and does not change it.
 	Configurations []Configuration
-	// MinCfg is the configuration below which all is sealed: see Seal.
+	// MinCfg is the configuration below which all is sealed: see Seal (duty 6).
 	MinCfg uint64
 	// Home is the regions whose voters are to vote in phase 2 of own global ballots; empty for all. See SetHome.
 	Home []quorum.Region
@@ -72,7 +73,7 @@ type Options struct {
 	Tail []Entry
 	// Log reads the log, for peers that lag. Only a sole voter needs none.
 	Log Log
-	// Fabric says who is alive; nil for a group without leases: then nobody is ever kept from a campaign.
+	// Fabric says who is alive (duty 16); nil for a group without leases: then nobody is ever kept from a campaign.
 	Fabric Fabric
 	// Tuning bounds memory and sets delays; nil for DefaultTuning. The core keeps the pointer, which many may share.
 	Tuning *Tuning
@@ -158,13 +159,14 @@ type Ready struct {
 	Record *Record
 	// TruncateFrom, unless 0, is the slot from which on the log on disk is deleted, before Entries are written (duty 1).
 	TruncateFrom Slot
-	// CompactTo, unless 0, is the slot up to and with which the log on disk is deleted.
+	// CompactTo, unless 0, is the slot up to and with which the log on disk is deleted (duty 1).
 	CompactTo Slot
-	// Snapshot, unless nil, is the snapshot that was taken over: the state staged for it is ingested with this batch.
+	// Snapshot, unless nil, is the snapshot that was taken over: the state staged for it is ingested with this batch (duty 13).
 	Snapshot *SnapshotMeta
 	// Entries to write to the log (duty 1). None if Atomic.
 	Entries []Entry
-	// Withdrawals are lives that this node will not support any more: durable with the batch. Its Fabric knows them already.
+	// Withdrawals are lives that this node will not support any more: durable with the batch (duties 1 and 16). Its
+	// Fabric knows them already.
 	Withdrawals []Withdrawal
 	// MustSync: the batch must be durable before MsgsAfterSync are sent and before Advance (duty 2).
 	MustSync bool
@@ -174,7 +176,7 @@ type Ready struct {
 	MsgsAfterSync []Message
 	// Committed are to be applied in the same batch as Record, which counts them in Applied (duty 4).
 	Committed []Entry
-	// Reads may be answered from any state in which Slot is applied. ReadsLost cannot be answered here any more.
+	// Reads may be answered from any state in which Slot is applied. ReadsLost cannot be answered here any more (duty 15).
 	Reads     []ReadState
 	ReadsLost []uint64
 	// Atomic, of every Ready of a sole voter: Committed are not chosen before this batch is durable, since this node alone
