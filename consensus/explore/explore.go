@@ -65,8 +65,9 @@ type explorer struct {
 	leases     map[[2]uint32]bool // by local and view
 
 	symmetry *symmetry
-	first    [nodesMax]uint32 // the locals before the prelude
-	asked    asking           // what is being done: the origin of new locals
+	first    [nodesMax]uint32          // the locals before the prelude
+	asked    asking                    // what is being done: the origin of new locals
+	again    func(id uint32, l *local) // for tests: l was taken for the local of this number
 
 	buf   []byte
 	stats Stats
@@ -139,6 +140,9 @@ func (x *explorer) local(l *local, node int) uint32 {
 	x.buf = l.appendTo(x.buf[:0], x, node)
 	h := hashOf(x.buf)
 	if id, ok := x.localIDs[h]; ok {
+		if x.again != nil {
+			x.again(id, l)
+		}
 		return id
 	}
 	n := *l

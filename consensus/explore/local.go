@@ -274,6 +274,12 @@ func (r *run) crash(keep int) {
 		r.fail("D18: %s at %s after a restart", s.State, s.Ballot)
 	}
 	r.observe()
+	// What the start brings with it, an ack of what is on disk, is done too.
+	r.stop = whole
+	for r.out.bad == nil && core.HasReady() {
+		r.take()
+		r.finish()
+	}
 }
 
 // input gives the core one input, and says whether that was possible.

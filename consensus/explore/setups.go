@@ -53,7 +53,7 @@ var steady = []string{"campaign 1", "run"}
 // The most states that one exploration of the default suite and of ATLAS_LONG visits. The former reach it nowhere.
 const (
 	defaultStates = 700_000
-	longStates    = 8_000_000
+	longStates    = 5_000_000
 )
 
 // Setups are the explorations of the default suite.
@@ -186,7 +186,7 @@ func LongSetups() []Setup {
 			Name: "a-three", About: "three ballots, two slots, one crash: from the steady state of the first ballot on",
 			Configurations: only(three), Nodes: 3,
 			Prelude: steady,
-			Bounds:  Bounds{Campaigns: 2, Slots: 2, Crashes: 1, Proposers: nodes(1, 2), Inflight: 1, States: 3 * longStates},
+			Bounds:  Bounds{Campaigns: 2, Slots: 2, Crashes: 1, Proposers: nodes(1, 2), Inflight: 1, States: 5 * longStates},
 		},
 	}
 	wider := map[string]func(*Bounds){

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package explore
+
+import (
+	"slices"
+	"testing"
+)
+
+// TestStateSaysAll holds what outcomes are looked up by against the core: two locals that AppendState does not tell apart, come
+// to on different ways, must do the same on every message there is and on a Tick.
+func TestStateSaysAll(t *testing.T) {
+	for _, s := range []Setup{
+		{Name: "steal", Nodes: 3, Bounds: Bounds{Campaigns: 2, Slots: 1, Crashes: 1, Ticks: true, Inflight: 1, Proposers: nodes(1, 2), States: 20_000}},
+		{Name: "any order", Nodes: 3, Bounds: Bounds{Campaigns: 1, Slots: 2, Network: Reorder, Ticks: true, Proposers: nodes(1), States: 20_000}},
+		{Name: "lease", Nodes: 3, Fabric: true, Prelude: steady, Bounds: Bounds{Campaigns: 1, Slots: 1, Reads: 1, Leases: true, Epochs: 1, Inflight: 1, Proposers: nodes(1, 2), States: 20_000}},
+		{Name: "snapshot", Nodes: 3, Prelude: []string{"campaign 1", "run", "propose 1", "run 1 2"}, Bounds: Bounds{Campaigns: 1, Slots: 1, Compacts: 1, Ticks: true, Stalls: 1, Proposers: nodes(2, 3), Inflight: 1, States: 20_000}},
+	} {
+		s.Configurations = only(three)
+		s.Bounds.States = min(s.Bounds.States, raceStates)
+		pairs, inputs := 0, 0
+		var hook func(x *explorer, id uint32, l *local)
+		hook = func(x *explorer, id uint32, l *local) {
+			known := x.locals[id]
+			if known.core == l.core || pairs >= 300 {
+				return
+			}
+			pairs++
+			x.again = nil
+			v := &x.views[len(x.views)-1]
+			try := []action{{kind: tick, node: uint8(l.self - 1)}}
+			for m := max(0, len(x.messages)-40); m < len(x.messages); m++ {
+				if x.messages[m].message.To == l.self {
+					try = append(try, action{kind: deliver, node: uint8(l.self - 1), arg: uint16(m)})
+				}
+			}
+			for _, a := range try {
+				inputs++
+				one, two := x.do(known, v, a), x.do(l, v, a)
+				if one.refused != two.refused || one.next != two.next || !slices.Equal(one.sent, two.sent) || (one.bad == nil) != (two.bad == nil) {
+					t.Fatalf("%s: on %s two equal states of node %d differ: %+v and %+v", s.Name, x.text(a), l.self, one, two)
+				}
+			}
+			x.again = func(id uint32, l *local) { hook(x, id, l) }
+		}
+		_, v := explore(&s, func(x *explorer, _ *world) {
+			if x.again == nil {
+				x.again = func(id uint32, l *local) { hook(x, id, l) }
+			}
+		})
+		if v != nil {
+			t.Fatal(v)
+		}
+		t.Logf("%s: %d pairs of equal states, %d inputs", s.Name, pairs, inputs)
+	}
+}
