@@ -287,7 +287,10 @@ func (c *Core) onLearn(m *Message) error {
 		c.nack(m)
 		return nil
 	}
-	base, _, entries := c.overlap(m)
+	base, before, entries := c.overlap(m)
+	if have, known := c.chainAt(base); known && have != before && len(entries) > 0 {
+		return c.fail("slot %d is committed with chain %016x, chosen with %016x", base, have, before)
+	}
 	if err := c.checkFollow(m, base, entries); err != nil {
 		return err
 	}

@@ -47,6 +47,13 @@ func (c *Core) onFetchReply(i int, m *Message) error {
 	if before := p.fetchedChain(c); m.Chain != before {
 		return p.mistrust(c, before, m.Chain)
 	}
+	at := c.timeAt(p.base)
+	if n := len(p.fetched); n > 0 {
+		at = p.fetched[n-1].Time
+	}
+	if first := &m.Entries[0]; first.Time <= at {
+		return fmt.Errorf("%w: node %d sent slot %d of time %d behind time %d", ErrInvalid, m.From, first.Slot, first.Time, at)
+	}
 	entries := m.Entries
 	if m.Slot < p.commit && len(p.fetched) == 0 {
 		// What is known to be chosen need not wait, nor fill the memory.

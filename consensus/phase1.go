@@ -173,7 +173,7 @@ func (c *Core) stepDown() {
 		c.p.loseReads(c)
 	}
 	c.state, c.scope, c.ballot, c.home, c.release = Follower, Global, Ballot{}, quorum.Home{}, Ballot{}
-	c.recovered, c.p, c.uncommittedBytes = 0, nil, 0
+	c.recovered, c.p, c.uncommittedBytes, c.behind = 0, nil, 0, false
 }
 
 // all addresses a message at the own ballot to everyone who is asked in phase 1.

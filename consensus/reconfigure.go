@@ -206,8 +206,10 @@ func (c *Core) ProposeStopSign(now Timestamp, next uint64) (Slot, error) {
 		return 0, c.err
 	case c.state < Won:
 		return 0, ErrNotOwner
-	case next <= c.ballot.Cfg || c.config(next) == nil: // one that never came would end the group for good
+	case next <= c.ballot.Cfg:
 		return 0, fmt.Errorf("%w: a stop-sign to configuration %d at ballot %s", ErrInvalid, next, c.ballot)
+	case c.config(next) == nil: // one that never came would end the group for good
+		return 0, fmt.Errorf("%w: a stop-sign to configuration %d, which is not known here", ErrInvalid, next)
 	case c.stopped():
 		return 0, ErrStopped
 	}

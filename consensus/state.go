@@ -63,18 +63,22 @@ func (c *Core) AppendState(dst []byte) []byte {
 	w.messages(c.now)
 	w.messages(c.after)
 	w.messages(c.owed)
-	w.n(uint64(c.state), uint64(c.scope), uint64(c.recovered), c.roundSeen, c.roundSlack, uint64(c.uncommittedBytes), uint64(c.hellos), c.staleCfg, uint64(c.leasedBy.Owner))
+	w.n(uint64(c.state), uint64(c.scope), uint64(c.recovered), max(c.roundSeen, c.rec.Promised.Round), c.roundSlack, uint64(c.uncommittedBytes), uint64(c.hellos), c.staleCfg, uint64(c.leasedBy.Owner))
 	w.ballots(c.ballot, c.release)
 	w.n(homeWords(c.home)...)
 	w.flags(c.p != nil)
 	if c.p != nil {
-		c.p.appendState(&w)
+		c.p.appendState(&w, c.state >= Won)
 	}
 	return w.buf
 }
 
-func (p *proposer) appendState(w *stateWriter) {
-	w.n(uint64(p.source+1), uint64(p.commit), uint64(p.base), p.seq, uint64(len(p.peer)))
+// appendState leaves out what phase 1 found once it is won: nothing depends on it any more.
+func (p *proposer) appendState(w *stateWriter, won bool) {
+	if !won {
+		w.n(uint64(p.source+1), uint64(p.commit), uint64(p.base))
+	}
+	w.n(p.seq, uint64(len(p.peer)))
 	w.flags(p.short, p.fortifying, p.fortifyDue, p.confirmDue)
 	w.entries(p.fetched)
 	w.n(uint64(len(p.waiting)))
@@ -83,10 +87,13 @@ func (p *proposer) appendState(w *stateWriter) {
 	}
 	for i := range p.peer {
 		pr := &p.peer[i]
-		w.n(uint64(pr.id), uint64(pr.role), uint64(pr.answer), uint64(pr.tiedTo), pr.established, uint64(pr.stop.slot), pr.stop.next)
+		w.n(uint64(pr.id), uint64(pr.role))
+		if !won {
+			w.n(uint64(pr.answer), uint64(pr.tiedTo), pr.established, uint64(pr.stop.slot), pr.stop.next)
 		w.ballots(pr.accepted, pr.globalPromised, pr.over, pr.shown)
 		w.n(homeWords(pr.acceptedHome)...)
 		w.n(uint64(pr.last), pr.chain, uint64(pr.commit), uint64(pr.first))
+		}
 		w.n(uint64(pr.mode), uint64(pr.base), uint64(pr.next), uint64(pr.match), uint64(pr.nacked), uint64(pr.commitSent), uint64(pr.commitKnown), uint64(pr.unsent))
 		w.n(pr.sentEstablished, pr.knownEstablished, pr.fort, pr.confirmed, uint64(len(pr.ends)))
 		for _, s := range pr.ends {
