@@ -90,9 +90,9 @@ func (p *proposer) appendState(w *stateWriter, won bool) {
 		w.n(uint64(pr.id), uint64(pr.role))
 		if !won {
 			w.n(uint64(pr.answer), uint64(pr.tiedTo), pr.established, uint64(pr.stop.slot), pr.stop.next)
-		w.ballots(pr.accepted, pr.globalPromised, pr.over, pr.shown)
-		w.n(homeWords(pr.acceptedHome)...)
-		w.n(uint64(pr.last), pr.chain, uint64(pr.commit), uint64(pr.first))
+			w.ballots(pr.accepted, pr.globalPromised, pr.over, pr.shown)
+			w.n(homeWords(pr.acceptedHome)...)
+			w.n(uint64(pr.last), pr.chain, uint64(pr.commit), uint64(pr.first))
 		}
 		w.n(uint64(pr.mode), uint64(pr.base), uint64(pr.next), uint64(pr.match), uint64(pr.nacked), uint64(pr.commitSent), uint64(pr.commitKnown), uint64(pr.unsent))
 		w.n(pr.sentEstablished, pr.knownEstablished, pr.fort, pr.confirmed, uint64(len(pr.ends)))
