@@ -92,7 +92,7 @@ func (k *checker) checkUntied(n *node, g int, ac *acceptorCheck, rec *consensus.
 		return
 	}
 	gc := &k.groups[g]
-	if over := gc.released[f.Owner]; !over.IsZero() && !over.Less(ac.accepted) || k.log(g, rec.Promised).won || gc.stopping > ac.accepted.Cfg {
+	if over := gc.released[f.Owner]; !over.IsZero() && !over.Less(ac.accepted) || gc.stopping > ac.accepted.Cfg || gc.wonBetween(ac.accepted, rec.Promised) {
 		return
 	}
 	for _, m := range n.disk.durable.node.minEpochs {
@@ -101,6 +101,17 @@ func (k *checker) checkUntied(n *node, g int, ac *acceptorCheck, rec *consensus.
 		}
 	}
 	k.fail("I16: node %d group %d leaves epoch %d of node %d for %v, and its disk would let it support that again", n.id, g, f.Epoch, f.Owner, rec.Promised)
+}
+
+// wonBetween reports whether a ballot above one and up to another is won, as far as its owner has said. One batch may take an
+// acceptor over several.
+func (gc *groupCheck) wonBetween(above, upTo consensus.Ballot) bool {
+	for _, bl := range gc.order {
+		if bl.won && above.Less(bl.ballot) && !upTo.Less(bl.ballot) {
+			return true
+		}
+	}
+	return false
 }
 
 func (k *checker) isChosen(n *node, g int, s consensus.Slot, chain uint64) {
