@@ -106,6 +106,7 @@ func (b Bounds) String() string {
 	add("stalls=%d", int(b.Stalls))
 	add("reads=%d", int(b.Reads))
 	add("releases=%d", int(b.Releases))
+	flag(b.Leases, "leases asked for")
 	add("epochs=%d", int(b.Epochs))
 	add("renewals=%d", int(b.Renewals))
 	add("stopsigns=%d", int(b.StopSigns))

@@ -62,7 +62,7 @@ func Setups() []Setup {
 		{
 			Name: "a-start", About: "three nodes of one region, two of which want to own",
 			Configurations: only(three), Nodes: 3,
-			Bounds: Bounds{Campaigns: 2, Slots: 1, Proposers: nodes(1, 2), Inflight: 1},
+			Bounds: Bounds{Campaigns: 2, Slots: 2, Proposers: nodes(1, 2), Inflight: 1},
 		},
 		{
 			Name: "a-steal", About: "one owns, and another steals or it begins anew",
@@ -70,9 +70,9 @@ func Setups() []Setup {
 			Bounds: Bounds{Campaigns: 1, Slots: 2, Proposers: nodes(1, 2), Inflight: 1},
 		},
 		{
-			Name: "a-crash", About: "the same with one slot, and any node crashes once, at any point",
+			Name: "a-crash", About: "the same, and any node crashes once, at any point",
 			Configurations: only(three), Nodes: 3, Prelude: steady,
-			Bounds: Bounds{Campaigns: 1, Slots: 1, Crashes: 1, Proposers: nodes(1, 2), Inflight: 1},
+			Bounds: Bounds{Campaigns: 1, Slots: 2, Crashes: 1, Proposers: nodes(1, 2), Inflight: 1},
 		},
 		{
 			Name: "a-retry", About: "one owner whose messages are lost and sent again",
@@ -190,11 +190,11 @@ func LongSetups() []Setup {
 		},
 	}
 	wider := map[string]func(*Bounds){
-		"a-start":    func(b *Bounds) { b.Slots = 2 },
+		"a-start":    func(b *Bounds) { b.Campaigns, b.Slots = 3, 1 },
 		"a-steal":    func(b *Bounds) { b.Campaigns = 2 },
 		"b-regions0": func(b *Bounds) { b.Crashes, b.Locals = 1, 2 },
 		"b-regions1": func(b *Bounds) { b.Crashes, b.Locals = 1, 2 },
-		"c-remove":   func(b *Bounds) { b.Crashes, b.Campaigns = 1, 1 },
+		"c-remove":   func(b *Bounds) { b.Crashes = 1 },
 		"c-leave":    func(b *Bounds) { b.Crashes = 1 },
 		"c-replace":  func(b *Bounds) { b.Slots, b.Campaigns = 2, 2 },
 		"d-lease":    func(b *Bounds) { b.Slots, b.Crashes = 1, 1 },
