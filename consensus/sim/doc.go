@@ -23,6 +23,18 @@
 // Options (options.go) are drawn from the seed; each fault is off in half of the seeds. Where to start reading: node.go, which
 // does the duties that the cores ask of their caller, in the clumsiest order that they allow, then checker.go.
 //
+// # How to run it
+//
+//	go test ./consensus/sim                                              some seeds, the replay of others, the checkers' own tests
+//	go test ./consensus/sim -run TestSimulation -sim.seeds=N [-sim.from=S] [-sim.for=1h] [-sim.jobs=2] [-sim.keep]
+//	go test ./consensus/sim -run TestSimulation -sim.seed=S [-sim.set='drop=0 groups=1'] [-sim.trace=FILE]
+//	ATLAS_LONG=1 go test ./consensus/sim -timeout 3h                     20,000 seeds, and every coverage mark must be hit
+//	go test -tags plants ./consensus/sim -run TestPlants -timeout 1h     the planted mistakes; -rewrite writes docs/reference/plants.md
+//
+// The last line of a failure is the command that replays it, after a shrinker has left out what the failure does not need
+// (shrink.go). A seed that failed goes into testdata/seeds.txt. A seed is a run of one commit: new options are drawn at the end of Draw,
+// so that old seeds stay much what they were.
+//
 // Not simulated: the system group, which is a log that is always there and whose beginning each node learns with a delay
 // (system.go); Byzantine nodes, but for forged fields that the cores or the transport must refuse; disks that change what they hold.
 //
