@@ -185,7 +185,8 @@ func TestGroupSimulation(t *testing.T) {
 		}
 	}
 	t.Logf("%+v", sum)
-	if n >= 8 && (sum.leases == 0 || sum.withdrawals == 0 || sum.bumps == 0 || sum.proposed == 0 || sum.owners < 30) {
+	// That an owner outlives the withdrawal of its support, and takes a new epoch, is rare here: most say before that they are over.
+	if n >= 8 && (sum.leases == 0 || sum.withdrawals == 0 || n >= 100 && sum.bumps == 0 || sum.proposed == 0 || sum.owners < 30) {
 		t.Errorf("too little happened: %+v", sum)
 	}
 }
