@@ -25,7 +25,6 @@ type fact struct {
 	commit      uint8
 	commitChain uint64
 	established uint64
-	minCfg      uint64
 }
 
 func (x *explorer) fact(l *local) uint32 {
@@ -42,7 +41,7 @@ func (x *explorer) fact(l *local) uint32 {
 		f.ownLast, f.ownLog = uint8(l.written.rec.Last), l.written.chains()
 	}
 	w := &l.written.rec
-	f.commit, f.established, f.minCfg = uint8(w.Commit), w.Established, l.durable.minCfg
+	f.commit, f.established = uint8(w.Commit), w.Established
 	f.commitChain = l.written.chains()[w.Commit]
 	id, ok := x.factIDs[f]
 	if !ok {

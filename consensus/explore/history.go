@@ -29,7 +29,6 @@ type ballotFacts struct {
 	log      chains          // of the owner
 	accepted [nodesMax]uint8 // durable at this ballot there: the last slot and 1; 0 is nothing
 	choice   uint8           // the log that is chosen at this ballot: its last slot and 1; 0 is nothing, not even an empty one
-	sealed   uint8           // nodes that have sealed against it
 }
 
 type read struct {
@@ -66,7 +65,7 @@ func (h *history) appendTo(dst []byte) []byte {
 	for i := range h.ballots {
 		b := &h.ballots[i]
 		dst = fmt.Appendf(dst, "%s%v%v", b.ballot, b.won, b.home)
-		dst = append(dst, b.sync, b.choice, b.sealed)
+		dst = append(dst, b.sync, b.choice)
 		dst = append(dst, b.accepted[:]...)
 		dst = b.log.appendTo(dst)
 	}

@@ -347,9 +347,15 @@ func (r *run) send(list []consensus.Message) {
 	}
 }
 
-// covers judges I4: what a message says rests on what is durable.
+// covers judges I4, what a message says rests on what is durable, and I10 as far as it is about the seal.
 func (im *image) covers(m *consensus.Message) error {
 	r := &im.rec
+	switch m.Type {
+	case consensus.Promise, consensus.Accepted, consensus.Learned, consensus.Fortified, consensus.Confirmed:
+		if m.Ballot.Cfg < im.minCfg {
+			return fmt.Errorf("I10: %s of %s sent, sealed below %d", m.Type, m.Ballot, im.minCfg)
+		}
+	}
 	switch m.Type {
 	case consensus.Promise:
 		if r.Promised.Less(m.Ballot) {

@@ -342,7 +342,7 @@ func (x *explorer) changes(w *world, n int, add func(kind, int)) {
 		add(configure, int(l.known)+1)
 	}
 	if b.Seals && len(x.setup.Configurations) > 1 {
-		if l.durable.minCfg == 0 {
+		if l.durable.minCfg == 0 && l.phase == idle {
 			add(seal, 0)
 		}
 		if l.retired == 0 && l.known > 0 && x.mayRetire(w) {
