@@ -202,7 +202,7 @@ func LongSetups() []Setup {
 		"d-read":     func(b *Bounds) { b.Crashes, b.Reads, b.Campaigns = 1, 2, 2 },
 		"e-snapshot": func(b *Bounds) { b.Crashes, b.Slots = 1, 2 },
 		"f-repeat":   func(b *Bounds) { b.Campaigns = 2 },
-		"f-stall":    func(b *Bounds) { b.Stalls = 2 },
+		"f-stall":    func(b *Bounds) { b.Stalls, b.Crashes = 2, 1 },
 	}
 	for _, s := range Setups() {
 		widen, ok := wider[s.Name]
