@@ -179,7 +179,7 @@ func Setups() []Setup {
 	return list
 }
 
-// LongSetups are those that ATLAS_LONG adds: the same with wider bounds.
+// LongSetups are those that ATLAS_LONG adds: some of their own, and the same with wider bounds.
 func LongSetups() []Setup {
 	list := []Setup{
 		{
@@ -187,6 +187,17 @@ func LongSetups() []Setup {
 			Configurations: only(three), Nodes: 3,
 			Prelude: steady,
 			Bounds:  Bounds{Campaigns: 2, Slots: 2, Crashes: 1, Proposers: nodes(1, 2), Inflight: 1, States: 5 * longStates},
+		},
+		{
+			Name: "e-reorder", About: "the same as e-snapshot with messages in any order, and a slow disk",
+			Configurations: only(three), Nodes: 3,
+			Prelude: []string{"campaign 1", "run", "propose 1", "run 1 2"},
+			Bounds:  Bounds{Campaigns: 1, Slots: 2, Compacts: 2, Network: Reorder, Stalls: 1, Proposers: nodes(2, 3), States: longStates},
+		},
+		{
+			Name: "f-crash", About: "messages in any order, two ballots from the start, one crash",
+			Configurations: only(three), Nodes: 3,
+			Bounds: Bounds{Campaigns: 2, Slots: 1, Crashes: 1, Network: Reorder, Proposers: nodes(1, 2), States: longStates},
 		},
 	}
 	wider := map[string]func(*Bounds){
