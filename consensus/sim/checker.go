@@ -291,6 +291,10 @@ func (k *checker) choose(g int, bl *ballotLog, upTo consensus.Slot) {
 			k.fail("I2: group %d: slot %d is chosen at %v, and nobody has it", g, s, bl.ballot)
 			return
 		}
+		if v := k.w.retired; bl.ballot.Cfg <= v {
+			k.fail("I10: group %d: slot %d is chosen at %v, and configuration %d is retired", g, s, bl.ballot, v)
+			return
+		}
 		e := bl.entries[s-bl.base-1]
 		if s > 1 && gc.chosen[s-2].entry.Time >= e.Time {
 			k.fail("I9: group %d: slot %d has time %d, the slot before %d", g, s, e.Time, gc.chosen[s-2].entry.Time)

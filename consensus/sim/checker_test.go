@@ -168,6 +168,12 @@ func TestCheckerSees(t *testing.T) {
 			log[1] = consensus.Entry{Slot: 2, Ballot: b1, Time: 200, Kind: consensus.StopSign, Next: 2, Chain: 7}
 			s.store(1, accepted(b1, log, 0, 0), log, 0)
 		}},
+		{"chosen in a configuration that is retired", "I10", func(s *stage) {
+			s.retired = 1
+			log := s.made(b1, 1, 2)
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(2, accepted(b1, log, 0, 0), log, 0)
+		}},
 		{"established by nobody", "I11", func(s *stage) {
 			s.store(1, consensus.Record{Promised: b1, First: 1, Established: 2}, nil, 0)
 		}},

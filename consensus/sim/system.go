@@ -56,6 +56,7 @@ func (w *World) proposeSystem(e reconfig.Entry) error {
 		w.trace(0, "configuration %d: %v, Fn %d, Fz %d, learners %v", e.Config.Version, e.Config.Voters, e.Config.Fn, e.Config.Fz, e.Config.Learners)
 	case reconfig.Retire:
 		w.stats.Retired++
+		w.retired = e.Version
 		w.sometimes("a configuration was retired")
 		w.trace(0, "configuration %d is retired, sealed by %v", e.Version, e.Sealed)
 	}

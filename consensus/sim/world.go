@@ -60,6 +60,7 @@ type World struct {
 	history    []consensus.Configuration // all that were ever set, by version-1
 	homes      [][][]quorum.Region       // by configuration and node
 	driverHost consensus.NodeID
+	retired    uint64      // all configurations up to this one
 	handovers  []*handover // by group
 
 	rndNet, rndDisk, rndClock, rndClient, rndFault, rndOwner, rndNode, rndReconfig stream
