@@ -70,7 +70,7 @@ var plants = []plant{
 	{site: failpoint.SimEpochForgotten, budget: 1500},
 	{site: failpoint.SimLeaseSeenEarly, budget: 1500},
 	{site: failpoint.SimPromiseForgotten, budget: 1500},
-	{site: failpoint.SimSealForgotten, budget: 1500, settings: "reconfigevery=2s groups=64 skew=0 clients=16 learnsystemlog=8s safety=20s wipeevery=0 crashevery=0 stealevery=0 adaptive=false think=50ms"},
+	{site: failpoint.SimSealForgotten, budget: 1500, settings: "reconfigevery=2s groups=64 skew=0 clients=6 learnsystemlog=4s safety=30s wipeevery=0 crashevery=0 cutevery=0 drop=0 gets=0 think=1s"},
 	{site: failpoint.SimSendBeforeSync, budget: 1500},
 	{site: failpoint.SimSnapshotWithoutSessions, budget: 1500},
 	{site: failpoint.SimSyncErrorSwallowed, budget: 1500},
