@@ -172,6 +172,11 @@ func (c *Core) stepDown() {
 	if c.p != nil {
 		c.p.loseReads(c)
 	}
+	if c.sole && c.unstable <= c.rec.Last {
+		// No Ready of a sole voter writes entries, so that what none has handed out would be in the record and not in the log. It was
+		// told to nobody, and goes.
+		_ = c.truncate(c.unstable - 1) // kept in err
+	}
 	c.state, c.scope, c.ballot, c.home, c.release = Follower, Global, Ballot{}, quorum.Home{}, Ballot{}
 	c.recovered, c.p, c.uncommittedBytes, c.behind = 0, nil, 0, false
 }

@@ -112,6 +112,59 @@ func TestSoleVoterProposesWhileWriting(t *testing.T) {
 }
 
 // BenchmarkSoleVoterCold is one write to a group that is not in memory: the core is made from its record and dropped.
+// TestSoleVoterEndsBeforeItWrites: a sole voter whose ballot ended, by a seal here, with proposals that no Ready had handed out, wrote a
+// record that counted them and no entries, and could not start again.
+func TestSoleVoterEndsBeforeItWrites(t *testing.T) {
+	q := soleConfig(t)
+	c, err := New(Options{Self: 7, Configurations: configs(4, q), Log: failingLog{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := func() {
+		t.Helper()
+		if err := c.Campaign(Global); err != nil {
+			t.Fatal(err)
+		}
+	}
+	propose := func(payload string) {
+		t.Helper()
+		if _, _, err := c.Propose(100, Proposal{Payload: []byte(payload)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin()
+	propose("written")
+	out := c.Ready()
+	propose("not handed out")
+	if err := c.Configure(Configuration{Version: 5, Quorums: q}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ProposeStopSign(100, 5); err != nil {
+		t.Fatal(err)
+	}
+	c.Seal(5)
+	if len(out.Committed) != 1 || string(out.Committed[0].Payload) != "written" {
+		t.Fatalf("the Ready that is out has %+v", out.Committed)
+	}
+	c.Advance()
+	r := c.Ready()
+	c.Advance()
+	if s := c.Status(); s.State != Follower || s.Last != 1 || s.Applied != 1 || s.Stopped {
+		t.Fatalf("%+v", s)
+	}
+	if r.Record == nil || r.Record.Last != 1 || r.Record.Applied != 1 || len(r.Entries)+len(r.Committed) > 0 {
+		t.Fatalf("%+v, record %+v", r, r.Record)
+	}
+	if c, err = New(Options{Self: 7, Configurations: configs(5, q), Record: *r.Record}); err != nil {
+		t.Fatal(err)
+	}
+	begin()
+	propose("later")
+	if r := c.Ready(); len(r.Committed) != 1 || r.Committed[0].Slot != 2 || r.Record.Last != 2 {
+		t.Fatalf("%+v", r)
+	}
+}
+
 func BenchmarkSoleVoterCold(b *testing.B) {
 	list := configs(0, soleConfig(b))
 	payload := make([]byte, 100)
