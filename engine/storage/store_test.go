@@ -468,11 +468,12 @@ func TestBatchesUnderWayTakeRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	look() // nothing is written: the disk has as much room as before
-	if err := batches[1].CommitLater(); !errors.Is(err, ErrDiskFull) {
-		t.Errorf("with a batch under way that leaves no room: %v", err)
-	}
+	refused := batches[1].CommitLater()
 	hold.Store(false)
 	close(held)
+	if !errors.Is(refused, ErrDiskFull) {
+		t.Fatalf("with a batch under way that leaves no room: %v", errors.Join(refused, batches[0].Wait(), batches[1].Wait()))
+	}
 	if err := batches[0].Wait(); err != nil {
 		t.Fatal(err)
 	}
