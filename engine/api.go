@@ -79,6 +79,8 @@ const (
 type PutRequest struct {
 	Key   []byte
 	Value []byte
+	// Upload, when set, is given away with the request and stands for Value.
+	Upload *Upload
 	// IfAbsent and IfVersion are conditions, judged when the command is applied. At most one may be set.
 	IfAbsent  bool
 	IfVersion *uint64

@@ -199,19 +199,21 @@ func (e *Engine) readSystem(k key.Key) ([]byte, error) {
 
 // propose has a command decided and turns a refusal into an error.
 func (e *Engine) propose(ctx context.Context, group string, c *command.Command) (command.Result, error) {
-	t, err := e.submit(ctx, group, c)
+	t, err := e.submit(ctx, group, c, nil)
 	if err != nil {
 		return command.Result{}, err
 	}
 	return e.outcome(t.Wait(ctx))
 }
 
-// submit hands a command over, to be decided behind those of its group that were submitted before.
-func (e *Engine) submit(ctx context.Context, group string, c *command.Command) (replication.Ticket, error) {
+// submit hands a command over, to be decided behind those of its group that were submitted before. up, unless it is nil, holds
+// the value of its only mutation.
+func (e *Engine) submit(ctx context.Context, group string, c *command.Command, up *Upload) (replication.Ticket, error) {
 	if err := c.Validate(); err != nil {
 		return replication.Ticket{}, commandError(err)
 	}
-	t, err := e.replicator.Submit(ctx, group, c.AppendTo(make([]byte, 0, c.EncodedSize())))
+	payload, free := up.encode(c)
+	t, err := e.replicator.Submit(ctx, group, payload, free)
 	if err != nil {
 		return replication.Ticket{}, proposeError(err)
 	}

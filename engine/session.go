@@ -148,6 +148,7 @@ func (s *Session) Put(ctx context.Context, r PutRequest) (uint64, error) {
 // PutLater is Put that does not wait for the outcome. Writes to one group take effect in the order in which they were handed over,
 // by Put or by PutLater; whoever reads what was written must Wait first. Requires: Wait is called once if the error is nil.
 func (s *Session) PutLater(ctx context.Context, r PutRequest) (Write, error) {
+	defer r.Upload.Release()
 	if err := s.identified(); err != nil {
 		return Write{}, err
 	}
@@ -172,7 +173,7 @@ func (s *Session) PutLater(ctx context.Context, r PutRequest) (Write, error) {
 	if s.txn != nil {
 		return Write{}, s.txn.put(k, m, r.IfAbsent, r.IfVersion)
 	}
-	return s.e.mutate(ctx, principal, k, m, r.IfAbsent, r.IfVersion)
+	return s.e.mutate(ctx, principal, k, m, r.IfAbsent, r.IfVersion, r.Upload)
 }
 
 // Write is a write whose outcome was not asked for yet.
@@ -206,15 +207,15 @@ func (s *Session) Delete(ctx context.Context, r DeleteRequest) (uint64, error) {
 	if s.txn != nil {
 		return 0, s.txn.put(k, m, false, r.IfVersion)
 	}
-	w, err := s.e.mutate(ctx, s.principal, k, m, false, r.IfVersion)
+	w, err := s.e.mutate(ctx, s.principal, k, m, false, r.IfVersion, nil)
 	if err != nil {
 		return 0, err
 	}
 	return w.Wait(ctx)
 }
 
-// mutate submits one mutation.
-func (e *Engine) mutate(ctx context.Context, principal string, k key.Key, m command.Mutation, ifAbsent bool, ifVersion *uint64) (Write, error) {
+// mutate submits one mutation. up holds its value, unless it is nil.
+func (e *Engine) mutate(ctx context.Context, principal string, k key.Key, m command.Mutation, ifAbsent bool, ifVersion *uint64, up *Upload) (Write, error) {
 	admin, err := e.isAdmin(principal)
 	if err != nil {
 		return Write{}, e.readError(err)
@@ -235,16 +236,22 @@ func (e *Engine) mutate(ctx context.Context, principal string, k key.Key, m comm
 		one.i[0] = command.Condition{Kind: command.VersionIs, Rest: k.Rest(), Version: *ifVersion}
 		one.c.Conditions = one.i[:]
 	}
-	t, err := e.submit(ctx, k.Group(), &one.c)
+	t, err := e.submit(ctx, k.Group(), &one.c, up)
 	return Write{e, t}, err
 }
 
 // putMutation checks a request's values and makes its mutation.
 func (e *Engine) putMutation(k key.Key, r PutRequest) (command.Mutation, error) {
-	m := command.Mutation{Kind: command.Put, Rest: k.Rest(), Value: r.Value, TTL: r.TTL, WormTTL: r.WormTTL}
+	value := r.Value
+	if r.Upload != nil {
+		value = r.Upload.Value()
+	}
+	m := command.Mutation{Kind: command.Put, Rest: k.Rest(), Value: value, TTL: r.TTL, WormTTL: r.WormTTL}
 	switch {
-	case len(r.Value) > ValueLenMax:
-		return m, Errorf(ClassTooLarge, "value length %d exceeds limit %d", len(r.Value), ValueLenMax)
+	case r.Upload != nil && r.Value != nil:
+		return m, Errorf(ClassInvalid, "a value and an upload exclude each other")
+	case len(value) > ValueLenMax:
+		return m, Errorf(ClassTooLarge, "value length %d exceeds limit %d", len(value), ValueLenMax)
 	case r.TTL < 0 || r.TTL > TTLMax:
 		return m, Errorf(ClassInvalid, "time to live %s is outside of 1ns to %s", r.TTL, TTLMax)
 	case r.WormTTL < 0 || r.WormTTL > TTLMax:

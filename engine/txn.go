@@ -74,6 +74,7 @@ func (t *Txn) Get(raw []byte) (*Item, error) {
 
 // Put writes a value; conditions are judged against what the transaction sees.
 func (t *Txn) Put(r PutRequest) error {
+	defer r.Upload.Release()
 	k, err := parseKey(r.Key)
 	if err != nil {
 		return err

@@ -93,7 +93,9 @@ func (s *ReadSet) encodedSize() int {
 	return n
 }
 
-// AppendTo appends the encoding; give it a dst with room for EncodedSize bytes. Requires: Validate returned nil.
+// AppendTo appends the encoding; give it a dst with room for EncodedSize bytes. A Put's value that lies where it is to go, in the room
+// behind dst, is not copied: with a value at the end of a buffer, and dst empty and beginning as far before it as the rest of the
+// encoding takes, only that is written. Requires: Validate returned nil.
 func (c *Command) AppendTo(dst []byte) []byte {
 	var flags byte
 	if c.Admin {
@@ -148,7 +150,7 @@ func (m *Mutation) appendTo(dst []byte) []byte {
 				dst = binary.AppendUvarint(dst, v)
 			}
 		}
-		return appendBytes(dst, m.Value)
+		return appendValue(dst, m.Value)
 	case Expire:
 		return binary.AppendUvarint(appendBytes(dst, m.Rest), m.Version)
 	case Grant, Revoke:
@@ -394,6 +396,16 @@ func (r *reader) readSet() *ReadSet {
 func appendBytes[T string | []byte](dst []byte, b T) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(b)))
 	return append(dst, b...)
+}
+
+// appendValue is appendBytes, but for a value that lies there already.
+func appendValue(dst, value []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(value)))
+	end := len(dst) + len(value)
+	if end > len(dst) && end <= cap(dst) && &dst[:end][len(dst)] == &value[0] {
+		return dst[:end]
+	}
+	return append(dst, value...)
 }
 
 func bytesSize(n int) int { return uvarintSize(uint64(n)) + n }

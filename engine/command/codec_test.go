@@ -347,6 +347,33 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// TestAppendAroundValue encodes around a value that is in place, wherever the encoding begins, and never takes another for it.
+func TestAppendAroundValue(t *testing.T) {
+	for _, n := range []int{0, 1, 100, 1 << 20} {
+		c := &Command{Principal: "alice", Mutations: []Mutation{{Kind: Put, Rest: []byte(".a"), Value: bytes.Repeat([]byte("v"), n)}}}
+		want := c.AppendTo(nil)
+		head := len(want) - n
+		for room := head; room < head+20; room++ {
+			mem := make([]byte, room+n+5)
+			value := mem[room : room+n]
+			copy(value, c.Mutations[0].Value)
+			inPlace := &Command{Principal: "alice", Mutations: []Mutation{{Kind: Put, Rest: []byte(".a"), Value: value}}}
+			for begin := range room + 1 {
+				if begin != room-head && begin+len(want) > room {
+					continue // it would write into the value that it reads
+				}
+				got := inPlace.AppendTo(mem[begin:begin:len(mem)])
+				if !bytes.Equal(got, want) {
+					t.Fatalf("value of %d bytes at %d, encoded from %d: %x", n, room, begin, got[:min(len(got), 100)])
+				}
+				if begin == room-head && n > 0 && &got[head] != &value[0] {
+					t.Fatalf("value of %d bytes was copied", n)
+				}
+			}
+		}
+	}
+}
+
 func TestGroupStateCodec(t *testing.T) {
 	for _, c := range []struct {
 		state GroupState

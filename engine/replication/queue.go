@@ -13,6 +13,7 @@ import (
 type proposal struct {
 	group   string
 	payload []byte
+	free    func() // frees the memory of payload; nil if that is the collector's
 	result  command.Result
 	err     error
 	done    chan struct{}
@@ -21,21 +22,32 @@ type proposal struct {
 // shared: a pool of empty proposals, which carry nothing from one node to another.
 var proposals = sync.Pool{New: func() any { return &proposal{done: make(chan struct{}, 1)} }}
 
-func newProposal(group string, payload []byte) *proposal {
+func newProposal(group string, payload []byte, free func()) *proposal {
 	p := proposals.Get().(*proposal)
-	p.group, p.payload = group, payload
+	p.group, p.payload, p.free = group, payload, free
 	return p
 }
 
 // release gives the proposal back. Requires: no loop holds it.
 func (p *proposal) release() {
+	p.freePayload()
 	p.group, p.payload, p.result, p.err = "", nil, command.Result{}, nil
 	proposals.Put(p)
 }
 
+// answer ends the proposal. Requires: nobody reads the payload any more. The core has let go of it by Advance, or is dropped itself; a batch
+// has copied it by CommitLater, or is given up; and whatever else refers to it, by the round, is only forgotten.
 func (p *proposal) answer(result command.Result, err error) {
+	p.freePayload()
 	p.result, p.err = result, err
 	p.done <- struct{}{} // never blocks: the channel holds one, and there is one answer
+}
+
+func (p *proposal) freePayload() {
+	if p.free != nil {
+		p.free()
+		p.free, p.payload = nil, nil
+	}
 }
 
 // queue is what waits for a loop, in order. When it is full, push refuses.

@@ -17,29 +17,29 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestQueueLimits(t *testing.T) {
 	q := newQueue()
 	for i := range queueLenMax {
-		if err := q.push(newProposal("g", nil)); err != nil {
+		if err := q.push(newProposal("g", nil, nil)); err != nil {
 			t.Fatalf("command %d of %d: %v", i+1, queueLenMax, err)
 		}
 	}
-	if err := q.push(newProposal("g", nil)); !errors.Is(err, ErrUnavailable) {
+	if err := q.push(newProposal("g", nil, nil)); !errors.Is(err, ErrUnavailable) {
 		t.Fatalf("one past the limit: %v", err)
 	}
 	big := newQueue()
 	huge := make([]byte, queueBytesMax+1)
-	if err := big.push(newProposal("g", huge)); err != nil {
+	if err := big.push(newProposal("g", huge, nil)); err != nil {
 		t.Fatalf("a command alone: %v", err)
 	}
-	if err := big.push(newProposal("g", huge[:1])); !errors.Is(err, ErrUnavailable) {
+	if err := big.push(newProposal("g", huge[:1], nil)); !errors.Is(err, ErrUnavailable) {
 		t.Fatalf("past the bytes: %v", err)
 	}
 	if _, finished := big.take(nil); finished {
 		t.Fatal("an open queue is finished")
 	}
-	if err := big.push(newProposal("g", huge[:1])); err != nil {
+	if err := big.push(newProposal("g", huge[:1], nil)); err != nil {
 		t.Fatalf("after the bytes were taken: %v", err)
 	}
 	big.close()
-	if err := big.push(newProposal("g", nil)); !errors.Is(err, ErrUnavailable) {
+	if err := big.push(newProposal("g", nil, nil)); !errors.Is(err, ErrUnavailable) {
 		t.Fatalf("after closing: %v", err)
 	}
 	taken, finished := big.take(nil)
@@ -53,7 +53,7 @@ func TestQueueRounds(t *testing.T) {
 	q := newQueue()
 	payload := make([]byte, batchBytesMax/2+1)
 	for _, p := range [][]byte{payload, payload, make([]byte, batchBytesMax+1), nil} {
-		if err := q.push(newProposal("g", p)); err != nil {
+		if err := q.push(newProposal("g", p, nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -68,7 +68,7 @@ func TestQueueRounds(t *testing.T) {
 		}
 	}
 	for range batchLenMax + 1 {
-		if err := q.push(newProposal("g", nil)); err != nil {
+		if err := q.push(newProposal("g", nil, nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -82,11 +82,15 @@ func TestQueueRounds(t *testing.T) {
 
 // TestProposalsAreUsedAgain: one that was answered and given back carries nothing of the last command.
 func TestProposalsAreUsedAgain(t *testing.T) {
-	p := newProposal("g", []byte("payload"))
+	freed := 0
+	p := newProposal("g", []byte("payload"), func() { freed++ })
 	p.answer(command.Result{Outcome: command.Applied, Version: 7}, ErrUnknown)
 	<-p.done
 	p.release()
-	if p.group != "" || p.payload != nil || p.err != nil || p.result.Version != 0 {
+	if freed != 1 {
+		t.Fatalf("the payload was freed %d times", freed)
+	}
+	if p.group != "" || p.payload != nil || p.free != nil || p.err != nil || p.result.Version != 0 {
 		t.Fatalf("a proposal that was given back holds %+v", p)
 	}
 }

@@ -154,7 +154,7 @@ func (r *Replicator) GroupsInMemory() int { return r.registry.len() }
 // Propose has the encoded command decided and gives its result once that is durable. ctx bounds the waiting alone: a
 // command that was handed over is finished, and reported unknown to one who no longer waits. payload is kept.
 func (r *Replicator) Propose(ctx context.Context, group string, payload []byte) (command.Result, error) {
-	t, err := r.Submit(ctx, group, payload)
+	t, err := r.Submit(ctx, group, payload, nil)
 	if err != nil {
 		return command.Result{}, err
 	}
@@ -165,12 +165,14 @@ func (r *Replicator) Propose(ctx context.Context, group string, payload []byte) 
 type Ticket struct{ p *proposal }
 
 // Submit is the first half of Propose: it hands the command over and does not wait. Commands of a group are decided in the
-// order in which they were submitted. Requires: Wait is called once if the error is nil.
-func (r *Replicator) Submit(ctx context.Context, group string, payload []byte) (Ticket, error) {
+// order in which they were submitted. free, unless it is nil, owns the memory of payload: it is called once, whatever becomes of the command,
+// when nobody reads that any more, at the latest before Wait has a result. Requires: Wait is called once if the error is nil.
+func (r *Replicator) Submit(ctx context.Context, group string, payload []byte, free func()) (Ticket, error) {
+	p := newProposal(group, payload, free)
 	if err := ctx.Err(); err != nil {
+		p.release()
 		return Ticket{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	p := newProposal(group, payload)
 	if err := r.loopOf(group).queue.push(p); err != nil {
 		p.release()
 		return Ticket{}, err

@@ -218,12 +218,26 @@ func (g *guardFS) Remove(name string) error {
 		_ = g.overlay.Remove(name) // absent when the file was made before the failure
 		return nil
 	}
-	err := g.FS.Remove(name)
+	err := g.removing(name)
+	if err == nil {
+		err = g.FS.Remove(name)
+	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) && g.ours(name) {
 		g.health.removeErrors.Add(1)
 		g.health.log.Warn("a file of no more use cannot be removed", "file", g.FS.PathBase(name), "error", err)
 	}
 	return err
+}
+
+// removing takes back what is claimed of the file.
+func (g *guardFS) removing(name string) error {
+	if !g.ours(name) {
+		return nil
+	}
+	if number, slot, ok := provable(g.PathBase(name)); ok && slot == proofLog {
+		return g.proof.removing(number)
+	}
+	return nil
 }
 
 func (g *guardFS) RemoveAll(name string) error {

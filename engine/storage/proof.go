@@ -23,9 +23,9 @@ import (
 //
 // The file holds three slots: the newest log, and two MANIFESTs in turn, because a crash may fall between the sync of a
 // new MANIFEST and the marker that names it. A slot is written, in place, after the sync that it speaks of has returned,
-// and never synced by itself: it costs one small write for each sync of the log. So it never claims too much. After the
+// and not synced by itself: it costs one small write for each sync of the log. So it never claims too much. After the
 // end of the process it says exactly what was synced; after a power failure it may be older, or gone, and then proves
-// less.
+// less. Only what it says of a log that is removed before there is a newer one is taken back, and that durably, first.
 //
 //	slot: number:8 length:8 crc:4 of the file's first length bytes, check:4 of the slot before it
 type proof struct {
@@ -38,6 +38,7 @@ type proof struct {
 	file  vfs.File
 	newer int // the slot of the newest MANIFEST
 	last  uint64
+	log   uint64 // the log that the file speaks of; 0 for none
 	bad   bool
 }
 
@@ -107,6 +108,7 @@ func (p *proof) begin() error {
 	if p.known[proofManifest].number < p.known[proofManifest+1].number {
 		p.newer = proofManifest + 1 // the next one goes to the other slot
 	}
+	p.log = p.known[proofLog].number
 	var b []byte
 	for _, c := range p.known {
 		b = append(b, c.encode()...)
@@ -167,10 +169,30 @@ func (p *proof) synced(slot int, c claim) {
 			p.last, p.newer = c.number, proofManifest+1-(p.newer-proofManifest)
 		}
 		slot = p.newer
+	} else {
+		p.log = c.number
 	}
 	if _, err := p.file.WriteAt(c.encode(), int64(slot)*proofSlotLen); err != nil {
 		p.failed(err)
 	}
+}
+
+// removing is told before Pebble removes a log: the newest one goes at every start, once its commits are in tables and before there is
+// another. A start that is cut off in between must not find a log missing, so that the file claims none before the log goes.
+func (p *proof) removing(number uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file == nil || number != p.log {
+		return nil
+	}
+	if _, err := p.file.WriteAt(claim{}.encode(), proofLog*proofSlotLen); err != nil {
+		return err
+	}
+	if err := p.file.Sync(); err != nil {
+		return err
+	}
+	p.log = 0
+	return nil
 }
 
 func (p *proof) failed(err error) {

@@ -440,6 +440,55 @@ func TestNearlyFullDiskRefusesAndRecovers(t *testing.T) {
 	mustClose(t, s)
 }
 
+// TestBatchesUnderWayTakeRoom: the watermark counts what was handed over until it is durable, since no file may have it yet.
+func TestBatchesUnderWayTakeRoom(t *testing.T) {
+	held := make(chan struct{})
+	var hold atomic.Bool
+	mem := vfs.NewMem()
+	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 100<<20 + 96<<10, TotalBytes: 2 << 30})
+	o := memOptions(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileWrite && hold.Load() && strings.HasSuffix(op.Path, ".log") {
+			<-held
+		}
+		return nil
+	})))
+	o.MinFreeBytes = 100 << 20
+	s := mustOpen(t, o)
+	defer mustClose(t, s)
+	var batches [2]*Batch
+	for i := range batches {
+		batches[i] = s.NewBatch()
+		// 64 KiB: Pebble's first memtable, of 256 KiB, takes both. Changing to the next one would wait for the log.
+		batches[i].PutVersion("g", row(i), Timestamp(10*i+10), 0, Version{Value: bytes.Repeat([]byte("x"), InlineLenMax)})
+	}
+	look := func() { s.space.checkedAt.Store(-int64(time.Hour)) }
+	hold.Store(true)
+	look()
+	if err := batches[0].CommitLater(); err != nil {
+		t.Fatal(err)
+	}
+	look() // nothing is written: the disk has as much room as before
+	refused := batches[1].CommitLater()
+	hold.Store(false)
+	close(held)
+	if !errors.Is(refused, ErrDiskFull) {
+		t.Fatalf("with a batch under way that leaves no room: %v", errors.Join(refused, batches[0].Wait(), batches[1].Wait()))
+	}
+	if err := batches[0].Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.space.queued.Load(); n != 0 {
+		t.Errorf("%d bytes are counted with nothing under way", n)
+	}
+	look()
+	if err := batches[1].Commit(true); err != nil {
+		t.Errorf("after the batch was made durable: %v", err)
+	}
+	for _, b := range batches { // before the store closes, whatever went wrong
+		b.Close()
+	}
+}
+
 // TestSlowSync: while the disk does not answer, the store says so, reads go on, and the commit waits.
 func TestSlowSync(t *testing.T) {
 	held := make(chan struct{})

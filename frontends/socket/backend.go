@@ -14,7 +14,8 @@ type backend interface {
 	NewSession(o engine.SessionOptions) session
 }
 
-// session is what commands call of an engine's session. The byte slices passed in are valid during the call only.
+// session is what commands call of an engine's session. The byte slices passed in are valid during the call only; an
+// upload is given away.
 type session interface {
 	Fork() session
 	Close() error

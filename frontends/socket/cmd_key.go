@@ -146,19 +146,16 @@ func (q *request) keyPut(value []byte) error {
 	return nil
 }
 
-// blobSet is keyPut of the payload. A large one is given back once the engine has its own copy, so that both are there only
-// while it is made.
+// blobSet is keyPut of the payload. The memory of a large one goes to the engine, with its charge.
 func (q *request) blobSet() error {
 	if q.mem.mapped == nil {
 		return q.keyPut(q.payload)
 	}
-	w, err := q.sess.PutLater(q.ctx, q.putRequest(q.payload))
-	q.payload = nil
-	q.mem.unmap()
-	if err != nil {
-		return err
-	}
-	version, err := w.Wait(q.ctx)
+	mem := q.mem
+	q.payload, q.mem = nil, large{}
+	r := q.putRequest(nil)
+	r.Upload = engine.NewUpload(mem.mapped, mem.free)
+	version, err := q.sess.Put(q.ctx, r)
 	if err != nil {
 		return err
 	}

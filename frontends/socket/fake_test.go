@@ -175,6 +175,10 @@ func (v fakeValue) WriteTo(w io.Writer) (int64, error) {
 }
 
 func (s *fakeSession) Put(ctx context.Context, r engine.PutRequest) (uint64, error) {
+	if r.Upload != nil {
+		defer r.Upload.Release()
+		r.Value = r.Upload.Value()
+	}
 	if err := cmp.Or(s.enter(ctx, "put", r.Key), fakeKey(r.Key)); err != nil {
 		return 0, err
 	}

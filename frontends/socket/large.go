@@ -6,7 +6,7 @@ package socket
 type large struct {
 	mem    *budget
 	taken  int64  // of the budget
-	mapped []byte // memory that is not the collector's
+	mapped []byte // memory that is not the collector's, laid out as engine.NewUpload wants it
 }
 
 // grow charges up to n bytes in all; false if the budget has no more.
@@ -18,19 +18,13 @@ func (l *large) grow(mem *budget, n int64) bool {
 	return true
 }
 
-// unmap gives mapped memory back before its time; the charge stays until free. Nobody may hold a slice of it any more.
-func (l *large) unmap() {
-	if l.mapped != nil {
-		unmapMemory(l.mapped)
-		l.mapped = nil
-	}
-}
-
 // free gives the memory back. Nobody may hold a slice of it any more.
 func (l *large) free() {
+	if l.mapped != nil {
+		unmapMemory(l.mapped)
+	}
 	if l.taken != 0 {
 		l.mem.give(l.taken)
 	}
-	l.unmap()
 	*l = large{}
 }

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/atlas-edge/atlas/engine"
 )
 
 // What reading a frame can come to, besides errors of the connection.
@@ -144,8 +146,9 @@ func (f *frameReader) payload(n int) (p []byte, mem large, err error) {
 		}
 	}()
 	if n >= mapMin {
-		mem.mapped = mapMemory(n)
-		p = mem.mapped
+		if mem.mapped = mapMemory(engine.UploadRoom + n); mem.mapped != nil {
+			p = mem.mapped[engine.UploadRoom:]
+		}
 	}
 	charged := 0 // how much of p is charged to the budget
 	for have := 0; have < n; {
