@@ -45,8 +45,9 @@
 //
 // Whatever says what this node has promised or accepted leaves after the batch with the Record that says so: Promise, Accepted,
 // Learned, Fortified, and the Prepare at an own ballot, since that is promised here first. An owner's AcceptSync, Accept and Learn
-// leave at once: they rest on the own promise only, and the owner's own vote counts when its batch is durable. PrePrepare and
-// PrePromise promise nothing. Cancel and Release need nothing durable, since no ballot is ever taken up again: not after it was
+// leave at once: they rest on the own promise only, and the owner's own vote counts when its batch is durable. PrePrepare promises
+// nothing, and a PrePromise only that its sender holds no lease up to some ballot: since that rests on what it has promised, it
+// leaves after the batch too. Cancel and Release need nothing durable, since no ballot is ever taken up again: not after it was
 // given up, not after a restart.
 //
 // # The caller's duties
@@ -54,15 +55,18 @@
 //  1. Write Ready.TruncateFrom (delete the log from there), Ready.CompactTo (delete it up to there), Ready.Entries, Ready.Record and
 //     Ready.Withdrawals in one atomic batch, in this order. The batches of one group reach the disk in the order of their
 //     Readies, and a crash keeps a beginning of that order.
-//  2. If Ready.MustSync, make the batch durable before MsgsAfterSync are sent and before Advance. Without it the batch may
-//     be lost in a crash, together with all batches after it.
+//  2. If Ready.MustSync, make the batch durable before MsgsAfterSync are sent and before Advance (but see 5). Without it the
+//     batch may be lost in a crash, together with all batches after it.
 //  3. Send MsgsNow at any time from Ready on, and MsgsAfterSync after the batch is written, and durable if MustSync. Messages may be
 //     lost, repeated, delayed and reordered; they may not be changed, nor come from another node than From says.
 //  4. Apply Ready.Committed, in order, in the same batch as the Record: its Applied counts them already. Effects and Applied
 //     are then on disk together or not at all, and a restart goes on from Applied. A stop-sign applies to nothing.
 //  5. If Ready.Atomic, Committed are chosen only by this batch becoming durable. Apply them in it, write no Entries (there
 //     are none), and let nobody see the effects before its sync has returned. If the batch fails without being written,
-//     drop the core and make it again from the Record on disk: nothing was chosen. If that is not known, stop.
+//     drop the core and make it again from the Record on disk: nothing was chosen. If that is not known, stop. Advance may
+//     come before the sync, once the batch can no longer be refused and has its place in the disk's order (1): what later
+//     Readies rest on is then lost only together with them, and their MsgsAfterSync wait for that sync too. Make their effects seen
+//     in the order of the Readies, and if a sync fails, stop, with all that was not seen yet unknown.
 //  6. After a restart or a drop, make the core from the Record as last written and from the log's entries Applied+1..Last,
 //     all of them, as DecodeRecord and DecodeEntry read them, with all configurations that are not retired, oldest first, and
 //     MinCfg as it was last sealed. What New is given must be durable, since the core answers from it; so drop a core only when no
