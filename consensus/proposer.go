@@ -202,6 +202,10 @@ func (c *Core) onAccepted(i int, m *Message) error {
 	if m.Ballot == c.ballot && (m.Slot < c.recovered || m.Slot > c.rec.Last) {
 		return fmt.Errorf("%w: node %d has accepted to slot %d of a log from %d to %d", ErrInvalid, m.From, m.Slot, c.recovered, c.rec.Last)
 	}
+	if pr.acked && m.Slot <= pr.match && failpoint.Enabled(failpoint.ConsensusCountTwice) {
+		other := &p.peer[(i+1)%p.voters]
+		other.acked, other.match = true, max(other.match, m.Slot)
+	}
 	pr.onAccepted(c, m)
 	pr.tied(m.FortEpoch)
 	p.count(c)

@@ -45,6 +45,7 @@ var plants = []plant{
 	{site: failpoint.ConsensusCountHealthy, budget: 1500},
 	{site: failpoint.ConsensusCountLearned, budget: 1500},
 	{site: failpoint.ConsensusCountOldAcks, budget: 1500},
+	{site: failpoint.ConsensusCountTwice, budget: 1500},
 	{site: failpoint.ConsensusForgetMinEpoch, budget: 1500},
 	{site: failpoint.ConsensusIgnoreAccepted, budget: 1500},
 	{site: failpoint.ConsensusIgnoreFort, budget: 1500},

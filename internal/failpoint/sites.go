@@ -24,6 +24,8 @@ const (
 	ConsensusCountLearned Site = "consensus-count-learned"
 	// ConsensusCountOldAcks lets an owner count acks of its earlier ballots.
 	ConsensusCountOldAcks Site = "consensus-count-old-acks"
+	// ConsensusCountTwice lets an owner count an ack that comes again as that of another node.
+	ConsensusCountTwice Site = "consensus-count-twice"
 	// ConsensusForgetMinEpoch lets a promise end an owner's tie without withdrawing support from its life.
 	ConsensusForgetMinEpoch Site = "consensus-forget-min-epoch"
 	// ConsensusIgnoreAccepted lets a new owner keep its own log, whatever was promised.
@@ -103,6 +105,7 @@ func sites() []Site {
 		ConsensusCountHealthy,
 		ConsensusCountLearned,
 		ConsensusCountOldAcks,
+		ConsensusCountTwice,
 		ConsensusForgetMinEpoch,
 		ConsensusIgnoreAccepted,
 		ConsensusIgnoreFort,
