@@ -182,7 +182,8 @@ func (k *checker) leaseRead(n *node, r *replica) {
 // the lease itself: I7.
 func (k *checker) noLease(n *node, r *replica, held bool) {
 	for _, o := range k.w.nodes {
-		if o == n || !o.up || o.groups[r.g] == nil || o.groups[r.g].core.Status().State != consensus.Serving {
+		// A machine that stands still answers nobody. Its clock may stand too, and shows for how long when it goes on.
+		if o == n || !o.running() || o.groups[r.g] == nil || o.groups[r.g].core.Status().State != consensus.Serving {
 			continue
 		}
 		if !held && !o.groups[r.g].core.Status().Ballot.Less(r.core.Status().Ballot) {

@@ -104,6 +104,12 @@ func (n *node) boot() {
 	w.mix(uint64(n.id), epoch)
 	n.planTick()
 	w.replayStale(n)
+	life := n.life
+	w.after(w.o.LearnSystemLog, func() { // what was decided while it was down
+		if n.up && n.life == life {
+			n.learn(len(w.systemLog))
+		}
+	})
 }
 
 func (n *node) livenessOptions(epoch uint64) liveness.Options {
