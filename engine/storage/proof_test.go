@@ -15,7 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// TestStartCutOffBetweenLogs: at a start Pebble removes the old log, whose commits are in tables by then, before it makes the new one. A
+// TestStartCutOffBetweenLogs (G30): at a start Pebble removes the old log, whose commits are in tables by then, before it makes the new one. A
 // start that ended in between, by a full disk, a kill or a power failure, left a directory that was called corrupt for ever,
 // since the log that was last synced was missing.
 func TestStartCutOffBetweenLogs(t *testing.T) {
