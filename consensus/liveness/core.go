@@ -175,11 +175,16 @@ func (c *Core) index(n NodeID) (int, bool) {
 	return slices.BinarySearch(c.ids, n)
 }
 
-// ensure is the peer, made if there is none.
+// ensure is the peer, made if there is none. What others tell of those behind it moves with them.
 func (c *Core) ensure(n NodeID) *peer {
 	i, ok := c.index(n)
 	if !ok {
 		c.peers, c.ids = slices.Insert(c.peers, i, peer{node: n}), slices.Insert(c.ids, i, n)
+		for k := range c.peers {
+			if row := c.peers[k].row; i < len(row) {
+				c.peers[k].row = slices.Insert(row, i, 0)
+			}
+		}
 	}
 	return &c.peers[i]
 }

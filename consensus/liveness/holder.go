@@ -98,9 +98,10 @@ func (c *Core) onAck(p *peer, m *Message) {
 	p.heldUntil = max(p.heldUntil, until)
 }
 
-// wantEpoch takes note that no epoch below e is worth anything any more.
+// wantEpoch takes note that no epoch below e is worth anything any more. After the last epoch there is none: the node then counts
+// on nobody for good.
 func (c *Core) wantEpoch(e uint64) {
-	if e > c.epoch {
+	if e > c.epoch && e <= EpochMax {
 		c.nextEpoch = max(c.nextEpoch, e)
 	}
 }

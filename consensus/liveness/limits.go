@@ -20,9 +20,11 @@ type (
 const (
 	// PeersMax bounds Options.Peers.
 	PeersMax = 4096
-	// MinEpochsMax bounds Options.MinEpochs, and how many nodes that are no peers any more are remembered.
+	// MinEpochsMax bounds Options.MinEpochs. It is the number of nodes that an atlas can ever have (reconfig.NodesMax), so that
+	// what Withdraw has written can always be read again.
 	MinEpochsMax = 1 << 16
-	// EpochMax bounds an epoch. At one start a second it lasts for longer than there are seconds.
+	// EpochMax bounds an epoch, and EpochMax+1 a minimal epoch: that of a node that has none left. At one start a second it lasts
+	// for longer than there are seconds.
 	EpochMax = 1 << 62
 	// SupportMax bounds Options.Support, in nanoseconds: one hour.
 	SupportMax Timestamp = 3600e9
@@ -45,7 +47,7 @@ const (
 	DefaultDriftPPM               = 1000
 )
 
-// MinEpoch says that no epoch of Node below Epoch may be supported.
+// MinEpoch says that no epoch of Node below Epoch, at most EpochMax+1, may be supported.
 type MinEpoch struct {
 	Node  NodeID
 	Epoch uint64
@@ -125,8 +127,8 @@ func (o *Options) Validate() error {
 		bad("%d minimal epochs exceed limit %d", len(o.MinEpochs), MinEpochsMax)
 	}
 	for _, m := range o.MinEpochs {
-		if m.Node == 0 || m.Epoch > EpochMax {
-			bad("minimal epoch %d of node %d: want a node, and at most %d", m.Epoch, m.Node, uint64(EpochMax))
+		if m.Node == 0 || m.Epoch > EpochMax+1 {
+			bad("minimal epoch %d of node %d: want a node, and at most %d", m.Epoch, m.Node, uint64(EpochMax+1))
 		}
 	}
 	// Bounded first, so that no product below overflows.

@@ -63,7 +63,9 @@ func TestOptions(t *testing.T) {
 		{"peer 0", func(o *Options) { o.Peers = []NodeID{0} }, "node 0"},
 		{"minimal epochs beyond", func(o *Options) { o.MinEpochs = make([]MinEpoch, MinEpochsMax+1) }, "exceed limit 65536"},
 		{"minimal epoch of nobody", func(o *Options) { o.MinEpochs = []MinEpoch{{0, 1}} }, "of node 0"},
-		{"minimal epoch beyond", func(o *Options) { o.MinEpochs = []MinEpoch{{2, EpochMax + 1}} }, "of node 2"},
+		{"minimal epochs limit", func(o *Options) { o.MinEpochs = slices.Repeat([]MinEpoch{{2, 1}}, MinEpochsMax) }, ""},
+		{"minimal epoch limit", func(o *Options) { o.MinEpochs = []MinEpoch{{2, EpochMax + 1}} }, ""},
+		{"minimal epoch beyond", func(o *Options) { o.MinEpochs = []MinEpoch{{2, EpochMax + 2}} }, "of node 2"},
 		{"own minimal epoch", func(o *Options) { o.MinEpochs = []MinEpoch{{1, 2}} }, "below its minimal epoch 2"},
 		{"interval beyond", func(o *Options) { o.Interval = SupportMax + 1 }, "Interval is"},
 		{"support of 2 intervals", func(o *Options) { o.Support = 2 * DefaultInterval }, ""},
@@ -229,10 +231,44 @@ func TestWithdraw(t *testing.T) {
 			t.Errorf("minimal epoch of node %d is %d, want %d", n, got, want)
 		}
 	}
-	for _, bad := range []MinEpoch{{0, 1}, {2, EpochMax + 1}} {
+	for _, bad := range []MinEpoch{{0, 1}, {2, EpochMax + 2}} {
 		if err := c.Withdraw(bad.Node, bad.Epoch); !errors.Is(err, ErrInvalid) {
 			t.Errorf("withdraw %+v: %v", bad, err)
 		}
+	}
+}
+
+// TestLastEpoch: support of the highest epoch there is can be withdrawn as that of any other. It was refused, and the group's core
+// that had to promise stopped the node. A node whose last epoch is withdrawn has none left, and is supported no more.
+func TestLastEpoch(t *testing.T) {
+	c := started(t, Options{Self: 1, Peers: peers(2), Epoch: EpochMax})
+	settle(c)
+	beat := Message{Type: Heartbeat, From: 2, To: 1, Epoch: EpochMax, Seq: 1, Support: 1e9}
+	if err := c.Step(beat); err != nil {
+		t.Fatal(err)
+	}
+	settle(c)
+	c.Tick(1e12+1e9, 1e18+1e9)
+	if err := c.Withdraw(2, EpochMax+1); err != nil {
+		t.Fatal(err)
+	}
+	beat.Seq = 2
+	if err := c.Step(beat); err != nil {
+		t.Fatal(err)
+	}
+	if sent := settle(c); len(sent) == 0 || sent[0].MinEpoch != EpochMax+1 {
+		t.Errorf("%v, want an ack that refuses", sent)
+	}
+	if err := c.Step(Message{Type: HeartbeatAck, From: 2, To: 1, Epoch: EpochMax, Seq: 1, MinEpoch: EpochMax + 1}); err != nil {
+		t.Fatal(err)
+	}
+	c.NewEpoch()
+	if s := c.Status(); s.NextEpoch != 0 || c.Epoch() != EpochMax {
+		t.Errorf("%+v, want to stay at the last epoch", s)
+	}
+	beat.Epoch++
+	if err := c.Step(beat); !errors.Is(err, ErrInvalid) {
+		t.Errorf("one beyond: %v", err)
 	}
 }
 
@@ -327,6 +363,28 @@ func TestRTT(t *testing.T) {
 		rtt, ok := c.RTT(w.a, w.b)
 		if rtt != w.rtt || ok != (w.rtt > 0 || w.a == w.b) {
 			t.Errorf("from %d to %d: %d, %v, want %d", w.a, w.b, rtt, ok, w.rtt)
+		}
+	}
+	// A node that is no peer any more, of which support is withdrawn, is remembered: it takes a place between the others.
+	if err := c.SetPeers([]NodeID{1, 4}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Step(Message{Type: Heartbeat, From: 1, To: 2, Epoch: 1, Seq: 2, Support: 3e9, About: 4, RTT: 30e6}); err != nil {
+		t.Fatal(err)
+	}
+	c.Tick(1e12+10e9, 1e18+10e9)
+	if err := c.SetPeers([]NodeID{1, 4, 5}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Step(Message{Type: Heartbeat, From: 1, To: 2, Epoch: 1, Seq: 3, Support: 3e9, About: 4, RTT: 30e6}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Withdraw(3, 2); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []NodeID{3, 4, 5} {
+		if rtt, ok := c.RTT(1, n); ok != (n == 4) || n == 4 && rtt != 30e6 {
+			t.Errorf("from 1 to %d: %d, %v after node 3 came in between; told was 30 ms to 4", n, rtt, ok)
 		}
 	}
 	if err := c.SetPeers(peers(3)); err != nil {

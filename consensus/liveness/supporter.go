@@ -64,10 +64,10 @@ func (c *Core) Supports(node NodeID, epoch uint64) (remaining Timestamp, ok bool
 
 // Withdraw takes support away for good: no epoch of node below minEpoch is supported from now on (rule A4, duty 4). It is what
 // consensus.Ready.Withdrawals say; the durable half is in the next Ready's MinEpochs. ErrBroken if epoch minEpoch-1 is still supported:
-// then the promise must not leave this node. ErrInvalid is an epoch beyond EpochMax, or no node.
+// then the promise must not leave this node. ErrInvalid is an epoch beyond EpochMax+1, or no node.
 func (c *Core) Withdraw(node NodeID, minEpoch uint64) error {
-	if node == 0 || minEpoch > EpochMax {
-		return fmt.Errorf("%w: minimal epoch %d of node %d: want a node, and at most %d", ErrInvalid, minEpoch, node, uint64(EpochMax))
+	if node == 0 || minEpoch > EpochMax+1 {
+		return fmt.Errorf("%w: minimal epoch %d of node %d: want a node, and at most %d", ErrInvalid, minEpoch, node, uint64(EpochMax+1))
 	}
 	if node == c.self {
 		c.wantEpoch(minEpoch)
