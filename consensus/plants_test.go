@@ -8,7 +8,11 @@ import (
 	"testing"
 
 	"github.com/atlas-edge/atlas/internal/failpoint"
+	storytest "github.com/atlas-edge/atlas/internal/story"
 )
+
+// TestStoriesSeePlants: each story is told differently with each plant that it names.
+func TestStoriesSeePlants(t *testing.T) { storytest.RunArmed(t, "testdata/stories", newStory) }
 
 // TestSimulationSeesPlants arms each planted mistake and requires the simulation to find it within a budget of seeds.
 func TestSimulationSeesPlants(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 
 	"github.com/atlas-edge/atlas/consensus/quorum"
+	storytest "github.com/atlas-edge/atlas/internal/story"
 )
 
 // story is the world of one file in testdata. Its commands:
@@ -44,19 +45,16 @@ type story struct {
 	out    strings.Builder
 }
 
-func TestTranscripts(t *testing.T) {
-	datadriven.Walk(t, "testdata/stories", func(t *testing.T, path string) {
-		s := &story{t: t}
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			s.t = t
-			s.out.Reset()
-			s.command(d)
-			if s.out.Len() == 0 {
-				return "ok\n"
-			}
-			return s.out.String()
-		})
-	})
+func TestTranscripts(t *testing.T) { storytest.Run(t, "testdata/stories", newStory) }
+
+func newStory() storytest.World {
+	s := &story{}
+	return func(t *testing.T, d *datadriven.TestData) string {
+		s.t = t
+		s.out.Reset()
+		s.command(d)
+		return s.out.String()
+	}
 }
 
 func (s *story) printf(format string, args ...any) { fmt.Fprintf(&s.out, format+"\n", args...) }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/atlas-edge/atlas/internal/failpoint"
+	storytest "github.com/atlas-edge/atlas/internal/story"
 )
 
 // plants are the planted mistakes of this package, and what must be seen of each.
@@ -26,6 +27,9 @@ var plants = []struct {
 	{failpoint.LivenessSkipDriftBound, errBelief},
 	{failpoint.LivenessSkipQuarantine, errBelief},
 }
+
+// TestStoriesSeePlants: each story is told differently with each plant that it names.
+func TestStoriesSeePlants(t *testing.T) { storytest.RunArmed(t, "testdata", newStory) }
 
 // TestSimulationSeesPlants arms each planted mistake and requires the simulation to find it within a budget of seeds.
 func TestSimulationSeesPlants(t *testing.T) {

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/datadriven"
+
+	storytest "github.com/atlas-edge/atlas/internal/story"
 )
 
 // story is the world of one file in testdata. Times are milliseconds. Its commands:
@@ -49,22 +51,16 @@ type storyNode struct {
 
 const ms = 1e6
 
-func TestTranscripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		if strings.Contains(path, "fuzz") {
-			return
-		}
-		s := &story{t: t}
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			s.t = t
-			s.out.Reset()
-			s.command(d)
-			if s.out.Len() == 0 {
-				return "ok\n"
-			}
-			return s.out.String()
-		})
-	})
+func TestTranscripts(t *testing.T) { storytest.Run(t, "testdata", newStory) }
+
+func newStory() storytest.World {
+	s := &story{}
+	return func(t *testing.T, d *datadriven.TestData) string {
+		s.t = t
+		s.out.Reset()
+		s.command(d)
+		return s.out.String()
+	}
 }
 
 func (s *story) printf(format string, args ...any) { fmt.Fprintf(&s.out, format+"\n", args...) }

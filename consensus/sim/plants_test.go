@@ -14,12 +14,13 @@ import (
 	"time"
 
 	"github.com/atlas-edge/atlas/internal/failpoint"
+	"github.com/atlas-edge/atlas/internal/story"
 )
 
-var (
-	rewrite    = flag.Bool("rewrite", false, "write docs/reference/plants.md")
-	plantScale = flag.Int("sim.plants", 1, "multiply the budget of seeds of each plant")
-)
+var plantScale = flag.Int("sim.plants", 1, "multiply the budget of seeds of each plant")
+
+// rewriting reports whether docs/reference/plants.md is to be written: with the flag that rewrites stories.
+func rewriting() bool { return flag.Lookup("rewrite").Value.String() == "true" }
 
 const plantsFile = "../../docs/reference/plants.md"
 
@@ -107,7 +108,7 @@ func TestPlants(t *testing.T) {
 	}
 	table := printPlants(rows, about)
 	fmt.Print(table)
-	if *rewrite && !t.Failed() {
+	if rewriting() && !t.Failed() {
 		if err := os.WriteFile(plantsFile, []byte(plantsPage(table)), 0o644); err != nil {
 			t.Error(err)
 		}
@@ -151,6 +152,9 @@ func find(t *testing.T, p plant) found {
 	t.Errorf("not found in %d seeds, %.1f s; reached %d times, fired %d", p.budget, time.Since(begin).Seconds(), reached, fired)
 	return found{plant: p, as: "NOT FOUND"}
 }
+
+// TestStoriesSeePlants: each story is told differently with each plant that it names.
+func TestStoriesSeePlants(t *testing.T) { story.RunArmed(t, "testdata/stories", newTale) }
 
 // TestShrink: a failure comes back smaller, and fails alike.
 func TestShrink(t *testing.T) {

@@ -53,8 +53,9 @@ var layers = []layer{
 	{dir: "consensus/quorum", why: "quorum arithmetic: pure functions"},
 	{
 		dir: "consensus", why: "the core of one group: a pure state machine",
-		internal: []string{"consensus/quorum", "consensus/consensuspb"},
-		third:    []third{{path: "google.golang.org/protobuf", why: "records on the wire", wraps: true}},
+		internal:     []string{"consensus/quorum", "consensus/consensuspb"},
+		testInternal: []string{"internal/story"},
+		third:        []third{{path: "google.golang.org/protobuf", why: "records on the wire", wraps: true}},
 	},
 	{
 		dir: "consensus/consensuspb", why: "records on the wire and on disk, generated",
@@ -69,7 +70,8 @@ var layers = []layer{
 	},
 	{
 		dir: "consensus/liveness", why: "epochs, support and what leases rest on: a pure state machine of the node",
-		internal: []string{"consensus", "consensus/quorum"},
+		internal:     []string{"consensus", "consensus/quorum"},
+		testInternal: []string{"internal/story"},
 	},
 	{dir: "consensus/session", why: "exactly once: the replicated table of sessions", internal: []string{"consensus"}},
 	{dir: "consensus/ownership", why: "where a group's owner should stand: a pure policy", internal: []string{"consensus", "consensus/quorum"}},
@@ -79,7 +81,7 @@ var layers = []layer{
 	},
 	{
 		dir: "consensus/sim", why: "virtual network, disk and clock around the core",
-		internal: []string{"consensus/..."}, third: testOnly,
+		internal: []string{"consensus/..."}, testInternal: []string{"internal/story"}, third: testOnly,
 	},
 	{
 		dir: "consensus/explore", why: "all schedules of the core to a stated bound",
@@ -194,6 +196,10 @@ var layers = []layer{
 	{
 		dir: "conformance/compare", why: "the node beside other stores: a black box like them",
 		third: []third{{path: pebble, why: "raw Pebble, one of the stores"}},
+	},
+	{
+		dir: "internal/story", why: "stories of the cores and the planted mistakes that they name; for tests",
+		third: []third{{path: "github.com/cockroachdb/datadriven", why: "the commands of a story", wraps: true}},
 	},
 	{dir: "internal", why: "invariants, failpoint, lint; nothing with behaviour of its own"},
 }
