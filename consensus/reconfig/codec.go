@@ -85,7 +85,7 @@ func Decode(src []byte) (*Registry, error) {
 		switch {
 		case err != nil:
 			r.fail("%s", err)
-		case c.Version == 0, len(reg.live) == 1 && c.Version != reg.live[0].config.Version+1:
+		case len(reg.live) == 1 && c.Version != reg.live[0].config.Version+1:
 			r.fail("version %d does not follow", c.Version)
 		}
 		reg.live = append(reg.live, v)

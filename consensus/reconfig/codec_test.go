@@ -46,11 +46,6 @@ func TestGolden(t *testing.T) {
 		}
 		refused(t, raw, func(raw []byte) error { _, err := DecodeEntry(raw); return err })
 	}
-	for _, e := range []Entry{{}, {Kind: AddNode, Node: 1, Region: "\xff"}, {Kind: SetConfig, Config: Config{Fn: -1}}} {
-		if raw, err := e.AppendTo([]byte("x")); !errors.Is(err, ErrInvalid) || string(raw) != "x" {
-			t.Errorf("%+v: %q %v", e, raw, err)
-		}
-	}
 	r := registry(t, grid(7, 1, 0, 2, 1))
 	for _, e := range []Entry{{Kind: AddNode, Node: 300, Region: "c"}, {Kind: SetConfig, Config: grid(8, 0, 0, 2)}} {
 		if err := r.Apply(&e); err != nil {
@@ -67,6 +62,62 @@ func TestGolden(t *testing.T) {
 		t.Errorf("registry comes back other: %v", err)
 	}
 	refused(t, raw, func(raw []byte) error { _, err := Decode(raw); return err })
+}
+
+// What a node writes into the log can be read by every node: an entry that could not was written, and then stopped whoever applied it.
+func TestAppendRefusesWhatDecodeRefuses(t *testing.T) {
+	voters := func(n int) Entry {
+		e := Entry{Kind: SetConfig, Config: Config{Version: 8}}
+		for i := range n {
+			e.Config.Voters = append(e.Config.Voters, quorum.Voter{Node: NodeID(i + 1), Region: "a"})
+		}
+		return e
+	}
+	nodes := func(n int) (ids []NodeID) {
+		for i := range n {
+			ids = append(ids, NodeID(i+1))
+		}
+		return ids
+	}
+	with := func(f func(*Config)) Entry {
+		e := voters(2)
+		f(&e.Config)
+		return e
+	}
+	for _, tc := range []struct {
+		name  string
+		entry Entry
+		good  bool
+	}{
+		{"no kind", Entry{}, false},
+		{"region not UTF-8", Entry{Kind: AddNode, Node: 1, Region: "\xff"}, false},
+		{"a region that fills the entry", Entry{Kind: AddNode, Node: 1, Region: Region(strings.Repeat("a", consensuspb.SystemEntryLenMax))}, false},
+		{"Fn -1", with(func(c *Config) { c.Fn = -1 }), false},
+		{"Fn at the limit", with(func(c *Config) { c.Fn = FaultsMax }), true},
+		{"Fn beyond", with(func(c *Config) { c.Fn = FaultsMax + 1 }), false},
+		{"Fz at the limit", with(func(c *Config) { c.Fz = FaultsMax }), true},
+		{"Fz beyond", with(func(c *Config) { c.Fz = FaultsMax + 1 }), false},
+		{"most voters", voters(quorum.VotersMax), true},
+		{"a voter more", voters(quorum.VotersMax + 1), false},
+		{"a voter twice", with(func(c *Config) { c.Voters[1] = c.Voters[0] }), false},
+		{"most learners", with(func(c *Config) { c.Learners = nodes(LearnersMax) }), true},
+		{"a learner more", with(func(c *Config) { c.Learners = nodes(LearnersMax + 1) }), false},
+		{"an empty configuration", Entry{Kind: SetConfig}, true}, // for Apply to judge
+		{"most that sealed", Entry{Kind: Retire, Version: 7, Sealed: nodes(quorum.VotersMax)}, true},
+		{"one more", Entry{Kind: Retire, Version: 7, Sealed: nodes(quorum.VotersMax + 1)}, false},
+	} {
+		raw, err := tc.entry.AppendTo([]byte("x"))
+		switch {
+		case !tc.good && (!errors.Is(err, ErrInvalid) || string(raw) != "x"):
+			t.Errorf("%s: %d bytes, %v", tc.name, len(raw), err)
+		case tc.good && err != nil:
+			t.Errorf("%s: %v", tc.name, err)
+		case tc.good:
+			if back, err := DecodeEntry(raw[1:]); err != nil || !reflect.DeepEqual(*back, tc.entry) {
+				t.Errorf("%s: comes back as %+v, %v", tc.name, back, err)
+			}
+		}
+	}
 }
 
 // refused checks that no part of raw and nothing one bit away is taken.
@@ -96,6 +147,7 @@ func TestDecodeRefuses(t *testing.T) {
 	for name, m := range map[string]*consensuspb.SystemEntry{
 		"no kind":                 {},
 		"two kinds":               {AddNode: &consensuspb.AddNode{Node: 1}, Retire: &consensuspb.Retire{Version: 1}},
+		"no configuration":        {SetConfig: &consensuspb.SetConfig{}}, // it had two layouts: the other is of an empty one
 		"nodes that do not rise":  {Retire: &consensuspb.Retire{Version: 7, Sealed: []uint64{5, 5}}},
 		"too many nodes":          {Retire: &consensuspb.Retire{Version: 7, Sealed: make([]uint64, quorum.VotersMax+1)}},
 		"voters out of order":     config(&consensuspb.Configuration{Voters: []*consensuspb.Voter{voter(5, "b"), voter(5, "a")}}),
@@ -145,6 +197,8 @@ func FuzzDecode(f *testing.F) {
 	}
 	raw := r.AppendTo(nil)
 	f.Add(raw[:len(raw)-checksumLen])
+	f.Add([]byte("\x02\x12\x00"))         // SetConfig without a configuration
+	f.Add([]byte("\x02\x12\x02\x0a\x00")) // and with an empty one
 	f.Fuzz(func(t *testing.T, body []byte) {
 		raw := (*writer)(&body).checksum()
 		if e, err := DecodeEntry(raw); err == nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/atlas-edge/atlas/consensus/consensuspb"
 	"github.com/atlas-edge/atlas/consensus/quorum"
 )
 
@@ -55,6 +56,7 @@ type Driver struct {
 	options  Options
 	registry *Registry
 	phase    Phase
+	old      uint64    // v of the change that all below is of; 0 while Idle
 	began    Timestamp // of the present change, as far as this driver knows; 0: with the next Tick
 	peers    []peer    // voters of v, by number
 	moving   []move
@@ -109,31 +111,31 @@ func NewDriver(o Options, r *Registry) (*Driver, error) {
 	return d, nil
 }
 
-// Changed says that the registry has applied an entry.
+// Changed says that the registry has applied entries, one or more. If another change is under way than before, the driver begins
+// with it.
 func (d *Driver) Changed() {
 	old, changing := d.registry.Changing()
-	if !changing {
-		d.reset(Idle)
+	switch {
+	case !changing:
+		d.reset(Idle, 0)
+		return
+	case d.old == old:
 		return
 	}
-	if d.phase != Idle && d.from() == old {
-		return
-	}
-	d.reset(Upgrading)
+	d.reset(Upgrading, old)
 	for _, v := range d.registry.live[0].config.Voters {
 		d.peers = append(d.peers, peer{id: v.Node})
 	}
 	slices.SortFunc(d.peers, func(a, b peer) int { return cmp.Compare(a.id, b.id) })
 }
 
-// reset forgets the change of before. Requires: d.registry has its new state.
-func (d *Driver) reset(p Phase) {
-	*d = Driver{options: d.options, registry: d.registry, phase: p, live: d.live, tokens: d.tokens, refilled: d.refilled}
+// reset forgets the change of before.
+func (d *Driver) reset(p Phase, old uint64) {
+	*d = Driver{options: d.options, registry: d.registry, phase: p, old: old, live: d.live, tokens: d.tokens, refilled: d.refilled}
 }
 
-func (d *Driver) from() uint64           { return d.registry.live[0].config.Version }
 func (d *Driver) to() uint64             { return d.registry.Newest().Version }
-func (d *Driver) old() *quorum.Config    { return d.registry.live[0].quorums }
+func (d *Driver) before() *quorum.Config { return d.registry.live[0].quorums }
 func (d *Driver) newest() *quorum.Config { return d.registry.live[len(d.registry.live)-1].quorums }
 
 // Tick brings the time and who is alive, as far as this node knows. A time before the latest counts as the latest. Orders
@@ -162,7 +164,7 @@ func (d *Driver) Tick(now Timestamp, live []NodeID) {
 	}
 	if d.phase == Retiring && d.due(now, d.retired) {
 		d.retired = now
-		d.orders = append(d.orders, Order{Kind: ProposeRetire, Version: d.from(), Entry: &Entry{Kind: Retire, Version: d.from(), Sealed: d.listed()}})
+		d.orders = append(d.orders, Order{Kind: ProposeRetire, Version: d.old, Entry: &Entry{Kind: Retire, Version: d.old, Sealed: d.listed()}})
 	}
 }
 
@@ -220,7 +222,7 @@ func (d *Driver) upgrade(now Timestamp) {
 func (d *Driver) canSeal() bool {
 	newest := d.newest()
 	set := newest.SetOf(d.live...)
-	return d.old().IsQ1(d.old().SetOf(d.live...)) && newest.IsQ1(set) && newest.IsQ2(set, newest.All())
+	return d.before().IsQ1(d.before().SetOf(d.live...)) && newest.IsQ1(set) && newest.IsQ2(set, newest.All())
 }
 
 // seal asks each live voter of v to seal, then for its names, page by page.
@@ -304,9 +306,9 @@ func (d *Driver) mover() NodeID {
 	return 0
 }
 
-// complete is R4: a Q1(v) has sealed and listed all, and everything that was listed by anybody is moved.
+// complete is R4: a Q1(v) has sealed and listed all, and all that these listed is moved, with what others listed and was taken up.
 func (d *Driver) complete() bool {
-	return len(d.moving) == 0 && d.old().IsQ1(d.old().SetOf(d.listed()...))
+	return len(d.moving) == 0 && d.before().IsQ1(d.before().SetOf(d.listed()...))
 }
 
 func (d *Driver) listed() []NodeID {
@@ -331,7 +333,7 @@ func (d *Driver) Step(a *Answer) error {
 	}
 	at, ok := slices.BinarySearchFunc(d.peers, a.From, func(p peer, id NodeID) int { return cmp.Compare(p.id, id) })
 	if !ok {
-		return fmt.Errorf("%w: answer of node %d, which is no voter of version %d", ErrInvalid, a.From, d.from())
+		return fmt.Errorf("%w: answer of node %d, which is no voter of version %d", ErrInvalid, a.From, d.old)
 	}
 	p := &d.peers[at]
 	switch {
@@ -357,14 +359,17 @@ func (d *Driver) stepList(p *peer, a *Answer) error {
 		return nil
 	}
 	before := a.After
-	for i, g := range a.Groups {
-		if g <= before && (i > 0 || before != "") || g == "" {
+	if len(a.Groups) > PageLenMax || a.More && len(a.Groups) == 0 {
+		return fmt.Errorf("%w: node %d lists %d groups, at most %d, with more to come: %v", ErrInvalid, p.id, len(a.Groups), PageLenMax, a.More)
+	}
+	for _, g := range a.Groups {
+		if len(g) > consensuspb.GroupNameLenMax {
+			return fmt.Errorf("%w: node %d lists a group with a name of %d bytes, limit %d", ErrInvalid, p.id, len(g), consensuspb.GroupNameLenMax)
+		}
+		if g <= before { // at first before is the name that the order had, or none
 			return fmt.Errorf("%w: node %d lists %q after %q", ErrInvalid, p.id, g, before)
 		}
 		before = g
-	}
-	if len(a.Groups) > PageLenMax || a.More && len(a.Groups) == 0 {
-		return fmt.Errorf("%w: node %d lists %d groups, with more to come: %v", ErrInvalid, p.id, len(a.Groups), a.More)
 	}
 	p.page, p.more, p.after, p.listed = slices.Clone(a.Groups), a.More, before, true
 	p.answered()
@@ -392,19 +397,19 @@ func (d *Driver) Progress() Progress {
 		p.From, p.To = d.to(), d.to()
 		return p
 	}
-	p.From, p.To = d.from(), d.to()
+	p.From, p.To = d.old, d.to()
 	for i := range d.peers {
 		p.Owned += d.peers[i].left
 		if d.peers[i].sealed {
 			p.Sealed = append(p.Sealed, d.peers[i].id)
 		}
 	}
-	set := d.old().SetOf(p.Listed...)
+	set := d.before().SetOf(p.Listed...)
 	if d.phase == Upgrading {
-		set = d.old().SetOf(d.live...)
+		set = d.before().SetOf(d.live...)
 	}
 	first := 0
-	for _, shape := range d.old().Regions() {
+	for _, shape := range d.before().Regions() {
 		have := 0
 		for i := first; i < first+shape.Voters; i++ {
 			if set.Has(i) {

@@ -3,6 +3,7 @@
 package reconfig
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -37,7 +38,8 @@ type Entry struct {
 }
 
 // AppendTo appends the entry as the payload of the system log has it: a consensuspb.SystemEntry on disk. Nodes are sorted, and
-// kept once. ErrInvalid, with dst as it was: a kind that is none, a negative Fn or Fz, a region that is not UTF-8.
+// kept once. ErrInvalid, with dst as it was: what DecodeEntry would refuse, at every node that applies it. That is a kind that is none, a
+// negative Fn or Fz, a region that is not UTF-8, a voter that stands twice, and more than a limit allows.
 func (e *Entry) AppendTo(dst []byte) ([]byte, error) {
 	m := &consensuspb.SystemEntry{}
 	switch e.Kind {
@@ -63,6 +65,9 @@ func (e *Entry) AppendTo(dst []byte) ([]byte, error) {
 	out, err := consensuspb.AppendOnDisk(dst, m)
 	if err != nil {
 		return dst, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if _, err := DecodeEntry(out[len(dst):]); err != nil {
+		return dst, fmt.Errorf("%w: %s", ErrInvalid, err)
 	}
 	return out, nil
 }
@@ -113,6 +118,9 @@ func DecodeEntry(src []byte) (*Entry, error) {
 }
 
 func decodeConfig(p *consensuspb.Configuration) (Config, error) {
+	if p == nil { // an empty one is there, and is another layout
+		return Config{}, errors.New("a change to no configuration")
+	}
 	if p.GetFn() > FaultsMax || p.GetFz() > FaultsMax || len(p.GetVoters()) > quorum.VotersMax {
 		return Config{}, fmt.Errorf("losses of %d and %d or %d voters are above the limits", p.GetFn(), p.GetFz(), len(p.GetVoters()))
 	}

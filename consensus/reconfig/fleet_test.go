@@ -327,7 +327,7 @@ func (f *fleet) list(n *fleetNode, o Order) (names []string, more bool) {
 func (f *fleet) tick(d *Driver, now Timestamp) error {
 	d.Tick(now, f.up())
 	if f.plant == "retire" && d.phase == Sealing { // retires without what sealed nodes list
-		e := Entry{Kind: Retire, Version: d.from()}
+		e := Entry{Kind: Retire, Version: d.old}
 		for i := range d.peers {
 			if d.peers[i].sealed {
 				e.Sealed = append(e.Sealed, d.peers[i].id)

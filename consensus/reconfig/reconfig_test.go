@@ -9,9 +9,11 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/atlas-edge/atlas/consensus"
+	"github.com/atlas-edge/atlas/consensus/consensuspb"
 	"github.com/atlas-edge/atlas/consensus/quorum"
 )
 
@@ -164,6 +166,117 @@ func TestPlan(t *testing.T) {
 	} {
 		if got := Below(&tc.r, 5); got != tc.want {
 			t.Errorf("%+v: %v", tc.r, got)
+		}
+	}
+}
+
+// A registry counts versions up to VersionMax. One above the highest began again at 0, and its own snapshot was then corrupt.
+func TestVersionLimit(t *testing.T) {
+	for _, version := range []uint64{0, VersionMax + 1} {
+		if _, err := NewRegistry(grid(version, 0, 0, 1)); !errors.Is(err, ErrInvalid) {
+			t.Errorf("first version %d: %v", version, err)
+		}
+	}
+	r := registry(t, grid(VersionMax-1, 0, 0, 1))
+	if err := r.Apply(&Entry{Kind: SetConfig, Config: grid(VersionMax, 0, 0, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Apply(&Entry{Kind: Retire, Version: VersionMax - 1, Sealed: []NodeID{10}}); err != nil {
+		t.Fatal(err)
+	}
+	if back, err := Decode(r.AppendTo(nil)); err != nil || back.Newest().Version != VersionMax {
+		t.Fatalf("the highest version comes back as %+v, %v", back, err)
+	}
+	if err := r.Apply(&Entry{Kind: SetConfig, Config: grid(VersionMax+1, 0, 0, 1)}); !errors.Is(err, ErrInvalid) {
+		t.Fatalf("one beyond: %v", err)
+	}
+}
+
+// A node that applies several entries at once and then calls Changed once is at the beginning of the change that it finds, not in
+// the middle of the one before: the driver took the seals of version 1 for those of version 2.
+func TestChangedAfterSeveralEntries(t *testing.T) {
+	r := registry(t, grid(1, 0, 0, 1, 1))
+	apply := func(entries ...Entry) {
+		t.Helper()
+		for _, e := range entries {
+			if err := r.Apply(&e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	apply(Entry{Kind: SetConfig, Config: grid(2, 0, 0, 1, 1)})
+	d, err := NewDriver(Options{}, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := []NodeID{10, 20}
+	now := Timestamp(second)
+	for d.Progress().Phase != Retiring {
+		now += second
+		d.Tick(now, live)
+		for _, o := range d.Orders() {
+			if err := d.Step(&Answer{Kind: o.Kind, From: o.To, Version: o.Version}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	apply(Entry{Kind: Retire, Version: 1, Sealed: live}, Entry{Kind: SetConfig, Config: grid(3, 0, 0, 1, 1)})
+	d.Changed()
+	if p := d.Progress(); p.Phase != Upgrading || p.From != 2 || len(p.Sealed)+len(p.Listed) > 0 {
+		t.Fatalf("%+v", p)
+	}
+	d.Tick(now+10*second, live)
+	for _, o := range d.Orders() {
+		if o.Kind != Upgrade {
+			t.Errorf("%+v", o)
+		}
+	}
+}
+
+// What a node lists is held against the limits: names that rise, of at most GroupNameLenMax bytes, and at most PageLenMax.
+func TestListIsChecked(t *testing.T) {
+	names := func(n int) (out []string) {
+		for i := range n {
+			out = append(out, fmt.Sprintf("%06d", i))
+		}
+		return out
+	}
+	long := strings.Repeat("g", consensuspb.GroupNameLenMax)
+	for _, tc := range []struct {
+		name   string
+		groups []string
+		more   bool
+		good   bool
+	}{
+		{"none", nil, false, true},
+		{"the longest page", names(PageLenMax), true, true},
+		{"one name more", names(PageLenMax + 1), true, false},
+		{"the longest name", []string{long}, false, true},
+		{"a name one byte longer", []string{long + "g"}, false, false},
+		{"a name twice", []string{"a", "a"}, false, false},
+		{"names that fall", []string{"b", "a"}, false, false},
+		{"no name", []string{""}, false, false},
+		{"none, and more", nil, true, false},
+	} {
+		r := registry(t, grid(1, 0, 0, 1))
+		if err := r.Apply(&Entry{Kind: SetConfig, Config: grid(2, 0, 0, 1)}); err != nil {
+			t.Fatal(err)
+		}
+		d, err := NewDriver(Options{}, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range []Answer{{Kind: Upgrade}, {Kind: Seal}} {
+			d.Tick(second, []NodeID{10})
+			a.From, a.Version = 10, 2
+			if err := d.Step(&a); err != nil {
+				t.Fatal(err)
+			}
+			d.Tick(second, []NodeID{10})
+		}
+		err = d.Step(&Answer{Kind: List, From: 10, Version: 2, Groups: tc.groups, More: tc.more})
+		if taken := len(d.peers[0].page); (err == nil) != tc.good || err != nil && !errors.Is(err, ErrInvalid) || taken != len(tc.groups) && tc.good || taken > 0 && !tc.good {
+			t.Errorf("%s: %v, %d names taken", tc.name, err, taken)
 		}
 	}
 }
@@ -335,20 +448,23 @@ func TestHistories(t *testing.T) {
 	if testing.Short() {
 		seeds = 50
 	}
-	stops, retires := 0, 0
+	stops, retires, ran := 0, 0, uint64(0)
 	for seed := range seeds {
 		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			s, r, err := run(seed, "")
 			if err != nil {
 				t.Fatal(err)
 			}
-			stops, retires = stops+s, retires+r
+			stops, retires, ran = stops+s, retires+r, ran+1
 		})
 		if !ok {
 			t.Fatalf("replay: go test ./consensus/reconfig -run 'TestHistories/^%d$'", seed)
 		}
 	}
-	t.Logf("%d histories: %d stop-signs, %d versions retired", seeds, stops, retires)
+	t.Logf("%d histories: %d stop-signs, %d versions retired", ran, stops, retires)
+	if ran == seeds && (stops == 0 || retires == 0) {
+		t.Error("the histories were no test")
+	}
 }
 
 // What TestHistories asks is seen when it is not so: each of these mistakes is found.

@@ -21,6 +21,8 @@ type Config struct {
 
 // Limits.
 const (
+	// VersionMax bounds the version of a configuration.
+	VersionMax = 1 << 62
 	// NodesMax bounds the nodes ever added.
 	NodesMax = 1 << 16
 	// LearnersMax bounds the learners of a configuration.
@@ -48,12 +50,10 @@ type version struct {
 	quorums *quorum.Config
 }
 
-// NewRegistry is the registry of an atlas that begins with this configuration; its nodes are known.
+// NewRegistry is the registry of an atlas that begins with this configuration, which has a version from 1 and no learners; its nodes
+// are known.
 func NewRegistry(first Config) (*Registry, error) {
 	r := &Registry{}
-	if first.Version == 0 {
-		return nil, fmt.Errorf("%w: version 0", ErrInvalid)
-	}
 	for _, v := range first.Voters {
 		r.addNode(v.Node, v.Region)
 	}
@@ -127,6 +127,9 @@ func (r *Registry) Admits(c *Config) error {
 
 // check makes a version of c, which it copies. Each member must have been added, in that region, and not be removed (R6).
 func (r *Registry) check(c Config) (version, error) {
+	if c.Version == 0 || c.Version > VersionMax {
+		return version{}, fmt.Errorf("%w: version %d is not between 1 and %d", ErrInvalid, c.Version, uint64(VersionMax))
+	}
 	if c.Fn > FaultsMax || c.Fz > FaultsMax || len(c.Learners) > LearnersMax {
 		return version{}, fmt.Errorf("%w: Fn %d, Fz %d or %d learners above %d, %d, %d", ErrInvalid, c.Fn, c.Fz, len(c.Learners),
 			FaultsMax, FaultsMax, LearnersMax)
