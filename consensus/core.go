@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/atlas-edge/atlas/consensus/quorum"
+	"github.com/atlas-edge/atlas/internal/failpoint"
 )
 
 // What the errors of this package are.
@@ -313,7 +314,7 @@ func New(o Options) (*Core, error) {
 	}
 	c.findStop()
 	// What the owner was told of Commit may have been lost: it hears how far this node is, and tells what it lacks.
-	if !c.sole && c.rec.Commit < c.rec.Last && c.rec.Accepted == c.rec.Promised && c.rec.Accepted.Node != c.self {
+	if !c.sole && c.rec.Commit < c.rec.Last && c.rec.Accepted == c.rec.Promised && c.rec.Accepted.Node != c.self && !failpoint.Enabled(failpoint.ConsensusSilentStart) {
 		c.ackDue, c.hellos = true, hellosMax
 	}
 	return c, nil

@@ -57,8 +57,8 @@ func (c *client) run() {
 	case len(w.probes) > 0:
 		g := w.probes[0]
 		w.probes = w.probes[1:]
-		v := verbPut
-		if c.sessions[g] == 0 {
+		v := w.probeVerb
+		if v == verbPut && c.sessions[g] == 0 {
 			v = verbOpen
 		}
 		c.begin(g, v)

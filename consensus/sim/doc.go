@@ -18,7 +18,8 @@
 // World is one run: one goroutine, one heap of events (heap.go), streams of randomness for each concern (random.go). A run
 // has two phases. In the first, everything that Options switch on happens at random (faults.go), and every step is checked
 // (checker.go, checker_sent.go). In the second (heal.go) a few nodes, just enough to be a quorum, are healed, the others are gone for
-// ever, and every operation under way has to end and every group has to take a write.
+// ever, and every operation under way has to end, every group has to take a write, and every node has to get all of it; then power
+// fails at some nodes or all, and what was there has to come back, and be read.
 //
 // Options (options.go) are drawn from the seed; each fault is off in half of the seeds. Where to start reading: node.go, which
 // does the duties that the cores ask of their caller, in the clumsiest order that they allow, then checker.go.

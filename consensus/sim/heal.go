@@ -4,6 +4,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/atlas-edge/atlas/consensus"
@@ -11,7 +12,7 @@ import (
 )
 
 // heal ends all faults around a core of nodes, freezes the others for ever, and demands that every operation under way ends
-// and that every group that was used takes a write, within Options.Heal.
+// that every group that was used takes a write, and that all nodes of the core then have all of it. Then power fails once more, and all of that has to be there again. Each of these has Options.Heal.
 func (w *World) heal() {
 	w.calm, w.clientsStop = true, true
 	w.stale = nil
@@ -43,21 +44,57 @@ func (w *World) heal() {
 		}
 	}
 	begin := w.now
-	ok := w.runWhile(begin+w.o.Heal, func() bool { return !w.anyBusy() })
-	if !ok && !w.failed() {
-		w.fail("no progress: %s", w.whyStuck())
-		return
-	}
-	if w.failed() {
-		return
-	}
-	w.probe()
-	ok = w.runWhile(w.now+w.o.Heal, func() bool { return !w.anyBusy() })
-	if !ok && !w.failed() {
-		w.fail("no progress: %s", w.whyStuck())
-	}
+	w.await(w.idle)
+	w.probe(verbPut)
+	w.await(w.idle)
 	w.stats.HealSum += w.now - begin
 	w.stats.HealMost = max(w.stats.HealMost, w.now-begin)
+	begin = w.now
+	w.nudging = true
+	w.nudge()
+	w.await(w.level)
+	w.stats.LevelMost = max(w.stats.LevelMost, w.now-begin)
+	w.outage(core)
+	w.await(w.level)
+	w.nudging = false
+	w.probe(verbGet)
+	w.await(w.idle)
+}
+
+// await demands that something comes true within Options.Heal.
+func (w *World) await(done func() bool) {
+	if !w.failed() && !done() && !w.runWhile(w.now+w.o.Heal, done) && !w.failed() {
+		w.fail("no progress: %s", w.whyStuck())
+	}
+}
+
+// outage takes the power from some of the nodes, and from all of them in some worlds: what anybody was told has to be there again.
+func (w *World) outage(core []bool) {
+	all := w.rndFault.chance(4)
+	for _, n := range w.nodes {
+		if core[n.id] && n.up && !w.failed() && (all || w.rndFault.chance(2)) {
+			n.crash()
+			w.restartLater(n)
+		}
+	}
+}
+
+// idle reports whether nobody waits for anything.
+func (w *World) idle() bool { return !w.anyBusy() }
+
+// level reports whether besides all nodes of the core are up and have what is chosen. It looks now and then.
+func (w *World) level() bool {
+	if w.now < w.lookAt {
+		return false
+	}
+	w.lookAt = w.now + 10*Millisecond
+	for _, n := range w.nodes {
+		if !n.up && !n.gone && !n.frozen {
+			return false
+		}
+	}
+	n, _ := w.lagging()
+	return n == nil && !w.anyBusy()
 }
 
 func (w *World) anyBusy() bool {
@@ -68,6 +105,70 @@ func (w *World) anyBusy() bool {
 	}
 	_, changing := w.registry.Changing()
 	return changing || len(w.probes) > 0
+}
+
+// nudge lets somebody ask for the groups of which a node has not applied what is chosen: on that node, since a core that is not in
+// memory learns nothing; and with a write if nobody owns the group, since those who own one teach the others.
+func (w *World) nudge() {
+	if !w.nudging || w.failed() {
+		return
+	}
+	w.after(2*Second, w.nudge)
+	w.probeVerb = verbPut
+	for g := range w.check.groups {
+		n := w.laggingIn(g)
+		if n == nil {
+			continue
+		}
+		if n.up {
+			n.open(g).touched()
+			n.plan()
+		}
+		if !w.owned(g) && !slices.Contains(w.probes, g) {
+			w.probes = append(w.probes, g)
+		}
+	}
+	for _, c := range w.clients {
+		if len(w.probes) > 0 && !c.busy {
+			c.wake(1)
+		}
+	}
+}
+
+func (w *World) owned(g int) bool {
+	return slices.ContainsFunc(w.nodes, func(n *node) bool {
+		return n.up && n.groups[g] != nil && n.groups[g].core.Status().State >= consensus.Won
+	})
+}
+
+// lagging is a node of the core, and a group of which it has not applied all that is chosen; nil if there is none. An owner owes what is
+// chosen to every voter and learner.
+func (w *World) lagging() (*node, int) {
+	for g := range w.check.groups {
+		if n := w.laggingIn(g); n != nil {
+			return n, g
+		}
+	}
+	return nil, 0
+}
+
+func (w *World) laggingIn(g int) *node {
+	newest := w.registry.Newest()
+	members := slices.Clone(newest.Learners)
+	for _, v := range newest.Voters {
+		members = append(members, v.Node)
+	}
+	chosen := consensus.Slot(len(w.check.groups[g].chosen))
+	for _, id := range members {
+		n := w.node(id)
+		if chosen == 0 || n.gone || n.frozen {
+			continue
+		}
+		if im := n.disk.view.groups[g]; im == nil || im.machine.applied < chosen {
+			return n
+		}
+	}
+	return nil
 }
 
 // chooseCore draws the nodes that stay: at random, as few as hold a Q1 and a Q2 of every configuration that is not retired.
@@ -109,8 +210,9 @@ func (w *World) quorate(core []bool) bool {
 	return true
 }
 
-// probe lets one client write to each group that was used.
-func (w *World) probe() {
+// probe lets one client write to each group that was used, or read from it.
+func (w *World) probe(v verb) {
+	w.probeVerb = v
 	for g, used := range w.used {
 		if used {
 			w.probes = append(w.probes, g)
@@ -141,6 +243,9 @@ func (w *World) whyStuck() string {
 		if len(why) > 3 {
 			break
 		}
+	}
+	if n, g := w.lagging(); n != nil && len(why) == 0 {
+		why = append(why, fmt.Sprintf("node %d has not applied slot %d of group %d:%s", n.id, len(w.check.groups[g].chosen), g, w.groupState(g)))
 	}
 	if old, changing := w.registry.Changing(); changing {
 		why = append(why, fmt.Sprintf("configuration %d is not retired: %s", old, w.changeState()))

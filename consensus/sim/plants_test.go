@@ -56,6 +56,7 @@ var plants = []plant{
 	{site: failpoint.ConsensusPerSlotRecovery, budget: 1500, settings: "leases=false groups=1 stealevery=300ms cutevery=1s clients=8"},
 	{site: failpoint.ConsensusReadUnconfirmed, budget: 1500},
 	{site: failpoint.ConsensusResumeBallot, budget: 1500},
+	{site: failpoint.ConsensusSilentStart, budget: 1500},
 	{site: failpoint.ConsensusSkipOldQ1, budget: 1500},
 	{site: failpoint.ConsensusSkipQuarantine, budget: 1500},
 	{site: failpoint.LivenessBumpBeforeSync, budget: 1500},

@@ -41,15 +41,16 @@ type Stats struct {
 	Searched                                              int // operations that porcupine looked at
 	Migrations                                            int
 	HealSum, HealMost                                     Time
+	LevelMost                                             Time // from then on, until all had what was chosen
 }
 
 func (s *Stats) note(m *consensus.Message) { s.Types[m.Type]++ }
 
 // Add adds the figures of another run.
 func (s *Stats) Add(o *Stats) {
-	most := max(s.HealMost, o.HealMost)
+	most, level := max(s.HealMost, o.HealMost), max(s.LevelMost, o.LevelMost)
 	addInts(s, o)
-	s.HealMost = most
+	s.HealMost, s.LevelMost = most, level
 }
 
 // Print writes the figures as the campaign ends with them: of so many seconds, with so many runs at once.
@@ -69,7 +70,8 @@ func (s *Stats) Print(w io.Writer, wall float64, jobs int) {
 	p("reads under a lease %d, confirmed %d; requests forwarded %d", s.LeaseReads, s.ConfirmReads, s.Forwarded)
 	p("operations: done %d, refused %d, certainly not done %d, unknown %d; checked %d, unknown resolved %d, searched %d",
 		s.OpsDone, s.OpsRefused, s.OpsNotDone, s.OpsUnknown, s.OpsChecked, s.OpsResolved, s.Searched)
-	p("progress after heal: mean %.1f s, most %.1f s", float64(s.HealSum)/1e9/float64(max(s.Seeds, 1)), float64(s.HealMost)/1e9)
+	p("progress after heal: mean %.1f s, most %.1f s; then all nodes have all, most %.1f s", float64(s.HealSum)/1e9/float64(max(s.Seeds, 1)),
+		float64(s.HealMost)/1e9, float64(s.LevelMost)/1e9)
 }
 
 // marks are what a campaign must have seen: each names something rare that the faults are there for.

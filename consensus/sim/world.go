@@ -49,7 +49,10 @@ type World struct {
 
 	clients     []*client
 	clientsStop bool
-	probes      []int // groups that wait for a write once the world is healed
+	probes      []int // groups that wait for a write, or a read, once the world is healed
+	probeVerb   verb
+	nudging     bool
+	lookAt      Time
 	ops         []Op
 	used        []bool // groups that somebody asked for
 	calm        bool   // faults have ended

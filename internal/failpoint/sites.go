@@ -48,6 +48,8 @@ const (
 	ConsensusReadUnconfirmed Site = "consensus-read-unconfirmed"
 	// ConsensusResumeBallot lets a proposer go on with its last ballot after a restart.
 	ConsensusResumeBallot Site = "consensus-resume-ballot"
+	// ConsensusSilentStart lets an acceptor that may have lost its commit in a crash say nothing when it is started again.
+	ConsensusSilentStart Site = "consensus-silent-start"
 	// ConsensusSkipOldQ1 lets a ballot be won without the older configurations.
 	ConsensusSkipOldQ1 Site = "consensus-skip-old-q1"
 	// ConsensusSkipQuarantine lets an acceptor promise at once after a restart, whatever it supported before.
@@ -117,6 +119,7 @@ func sites() []Site {
 		ConsensusQ2Short,
 		ConsensusReadUnconfirmed,
 		ConsensusResumeBallot,
+		ConsensusSilentStart,
 		ConsensusSkipOldQ1,
 		ConsensusSkipQuarantine,
 		LivenessBumpBeforeSync,
