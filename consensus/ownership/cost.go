@@ -14,8 +14,8 @@ import (
 type Map struct {
 	regions []Region   // by name
 	rtt     [][]uint64 // by index, in microseconds; within a region: between two of its nodes. 0 is not known, but within
-	live    []NodeID   // by number; nil means that all are
-	all     bool
+	live    []NodeID   // by number
+	all     bool       // all are alive, whatever live says
 }
 
 // NewMap makes a map. rtt[i][k] is the round-trip time from regions[i] to regions[k]; 0 is not known, but within a region.
@@ -149,7 +149,7 @@ func (p *Policy) Home(b *Bounds, z Region) []Region {
 // estimate is what an owner in a region would cost.
 type estimate struct {
 	region Region
-	commit uint64 // microseconds to the nearest Q2 of its home
+	commit uint64 // microseconds to the nearest Q2 of live nodes of its home; Options.UnknownRTT if there is none
 	pause  uint64 // microseconds to the farthest region of the nearest Q1
 	cost   uint64 // J: weight times microseconds
 	whole  bool   // its home has a Q2 of live nodes
@@ -163,19 +163,15 @@ func (p *Policy) estimate(g *Group, b *Bounds, z Region) estimate {
 	fz := b.Config.RegionLosses()
 	e.pause = sites[len(sites)-fz-1].rtt
 	e.commit = p.unknownRTT
-	parts, whole := 0, 0
+	parts := 0
 	for i := range sites {
-		if !sites[i].inHome {
+		if !sites[i].inHome || !sites[i].whole {
 			continue
 		}
 		if parts++; parts == fz+1 {
-			e.commit = sites[i].rtt
-		}
-		if sites[i].whole {
-			whole++
+			e.commit, e.whole = sites[i].rtt, true
 		}
 	}
-	e.whole = whole > fz
 	for i := range g.origins {
 		o := &g.origins[i]
 		e.cost += (o.reads+o.writes)*p.between(o.region, z) + o.writes*e.commit

@@ -8,7 +8,7 @@
 //
 //	J(z) = sum over origins k of (reads_k + writes_k) x rtt(k,z) + writes_k x commit(z)
 //
-// where commit(z) is the round trip to the nearest Q2 of the home that z would have: z and the fz regions nearest to it. The
+// where commit(z) is the round trip to the nearest Q2 of live nodes of the home that z would have: z and the fz regions nearest to it. The
 // group moves to the region of the lowest J when all of this holds, and says why in the [Move]:
 //
 //   - the gain is at least Options.GainPercent of J, and at least Options.GainPerRequest for the mean request,
@@ -21,7 +21,7 @@
 //
 // An owner whose own region sent nothing for Options.Abandoned, while some region sent Options.AbandonedRequests since, moves at
 // once: dwell and budget hold, J need only be lower, and what the own region asked before does not count. An owner outside of
-// the pinned or allowed regions moves as soon as the budget allows. An owner that has not
+// the pinned or allowed regions moves as soon as the budget allows and one of these could commit. An owner that has not
 // reached a Q2 for Options.StallAfter releases, to whoever could: see Policy.Stalled.
 //
 // Moves go by consent, and with a [Handover]: the new owner knows from it how restless the group is, and the last moves with
@@ -29,7 +29,7 @@
 //
 // The package leaves to its caller: measuring round-trip times, knowing who is alive, bringing the target up to date, the
 // Release itself, and dropping the Group of a group that is idle. No timer is needed: a decision falls on a request. A Group
-// takes about 250 bytes and at most GroupBytesMax; an idle group, having none, nothing. A request costs about 20 ns, and a
+// takes about 180 bytes and at most GroupBytesMax; an idle group, having none, nothing. A request costs about 30 ns, and a
 // decision, once in a Window, some microseconds.
 //
 // Everything is in integers and in a fixed order: the same calls give the same decisions on every machine. No clock,
@@ -92,11 +92,11 @@ type Options struct {
 	// GainPerRequest is what the mean request must gain. 0 is the default; 1 ns to RTTMax, default 5 ms.
 	GainPerRequest Timestamp
 	// Dwell is how long an owner keeps a group at least; DwellMax is what doubling it leads to. 1 s to 24 h, default 60 s and
-	// 1 h; DwellMax is at least Dwell. Short: groups thrash. Long: follows slowly.
+	// 1 h, or Dwell; DwellMax is at least Dwell. Short: groups thrash. Long: follows slowly.
 	Dwell    Timestamp
 	DwellMax Timestamp
 	// Horizon is how long the present load is taken to go on, for weighing a move against its cost. 1 s to 1 h and at most 16
-	// HalfLife, default 60 s.
+	// HalfLife, default 60 s or that.
 	Horizon Timestamp
 	// MoveRequests is what a move costs besides the pause, as requests that wait for the pause. 0 is the default; 1 to 1,000,
 	// default 4.
@@ -115,7 +115,7 @@ type Options struct {
 	// With one spare, writes outlive the loss of a region of the home without a new home.
 	HomeSpare int
 	// StealBackoff and StealBackoffMax bound how long a candidate waits after a campaign that failed: doubled each time. 1 ms
-	// to 1 h, default 200 ms and 10 s.
+	// to 1 h, default 200 ms and 10 s, or StealBackoff; the bound is at least that.
 	StealBackoff    Timestamp
 	StealBackoffMax Timestamp
 	// UnknownRTT stands for a round-trip time that is not known. 0 is the default; 1 ns to RTTMax, default 300 ms.
@@ -132,10 +132,8 @@ func (o *Options) EnsureDefaults() {
 		{&o.Window, 10 * second},
 		{&o.GainPerRequest, 5 * millisecond},
 		{&o.Dwell, 60 * second},
-		{&o.Horizon, 60 * second},
 		{&o.StallAfter, 5 * second},
 		{&o.StealBackoff, 200 * millisecond},
-		{&o.StealBackoffMax, 10 * second},
 		{&o.UnknownRTT, 300 * millisecond},
 	} {
 		if *f.field == 0 {
@@ -147,6 +145,12 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.Abandoned == 0 {
 		o.Abandoned = 2 * o.HalfLife
+	}
+	if o.Horizon == 0 {
+		o.Horizon = min(60*second, 16*o.HalfLife)
+	}
+	if o.StealBackoffMax == 0 {
+		o.StealBackoffMax = max(10*second, o.StealBackoff)
 	}
 	for _, f := range [...]struct {
 		field *int

@@ -167,6 +167,63 @@ func TestAbandoned(t *testing.T) {
 	}
 }
 
+// A time that runs back counts as the latest. It was taken for a silence of centuries, and the group moved at once.
+func TestTimeRunsBack(t *testing.T) {
+	o := Options{Dwell: second, DwellMax: second}
+	w := newWorld(t, o, Bounds{Config: config(t, 3, 1, 0)}, "virginia")
+	w.load("virginia", 1, 10*second)
+	w.now += second / 2
+	w.request("virginia", false)
+	w.now -= second / 4
+	for range 9 {
+		w.request("tokyo", false)
+	}
+	if len(w.moves) > 0 {
+		t.Fatalf("%+v", w.moves)
+	}
+}
+
+// A group is not taken into a region whose home could not commit, though it is pinned there or may be nowhere else: it would stop
+// where it worked. It goes once the region is back.
+func TestPinnedToADeadRegion(t *testing.T) {
+	for name, b := range map[string]Bounds{"pinned": {Pinned: "tokyo"}, "allowed": {Allowed: []Region{"tokyo"}}} {
+		b.Config = config(t, 3, 1, 0)
+		w := newWorld(t, Options{}, b, "virginia")
+		p := w.policies["virginia"]
+		p.SetMap(worldMap(t, []NodeID{10, 11, 12, 20, 21, 22, 30, 31, 32, 40, 50, 51, 52})) // tokyo has one node of three
+		w.load("virginia", 1, 300*second)
+		if len(w.moves) > 0 {
+			t.Fatalf("%s: %+v", name, w.moves)
+		}
+		p.SetMap(worldMap(t, nil))
+		w.load("virginia", 1, 3*second)
+		if w.owner != "tokyo" {
+			t.Fatalf("%s: owner in %s once the region is back", name, w.owner)
+		}
+	}
+}
+
+// A home that Bounds names may have a region that is down: the nearest Q2 is one of those that are not.
+func TestCommitOfANamedHome(t *testing.T) {
+	b := Bounds{Config: config(t, 3, 1, 1), Home: []Region{"california", "oregon", "ireland"}}
+	commit := func(live []NodeID) Timestamp {
+		p, err := New(Options{}, 10, "california", worldMap(t, live))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Cost(p.Acquire(1, "g", nil), &b)[0].Commit
+	}
+	if got := commit(nil); got != 20*millisecond {
+		t.Errorf("all live: %d", got)
+	}
+	if got := commit([]NodeID{10, 11, 12, 20, 21, 22, 30}); got != 140*millisecond {
+		t.Errorf("oregon has one node of three: %d", got)
+	}
+	if got := commit([]NodeID{10, 11, 12}); got != 300*millisecond {
+		t.Errorf("no Q2 is left: %d", got)
+	}
+}
+
 // movesPerHourMax is what the dwell allows: doubled when the group moves within four dwells, halved after. Cheapest for who
 // wants moves is to wait 240 s each time, which makes 15; a fresh group has a few early ones.
 const movesPerHourMax = 17
@@ -597,6 +654,47 @@ func TestOptions(t *testing.T) {
 	err := bad.Validate()
 	if got := strings.Count(err.Error(), "not between"); got != 18 || !errors.Is(err, ErrInvalid) {
 		t.Fatalf("%d problems: %v", got, err)
+	}
+	for _, f := range []struct {
+		name        string
+		field       func(*Options) *Timestamp
+		least, most Timestamp
+	}{
+		{"HalfLife", func(o *Options) *Timestamp { return &o.HalfLife }, second, hour},
+		{"Window", func(o *Options) *Timestamp { return &o.Window }, 100 * millisecond, hour},
+		{"GainPerRequest", func(o *Options) *Timestamp { return &o.GainPerRequest }, 1, RTTMax},
+		{"Dwell", func(o *Options) *Timestamp { return &o.Dwell }, second, 24 * hour},
+		{"DwellMax", func(o *Options) *Timestamp { return &o.DwellMax }, 60 * second, 24 * hour},
+		{"Horizon", func(o *Options) *Timestamp { return &o.Horizon }, second, 16 * 60 * second},
+		{"Abandoned", func(o *Options) *Timestamp { return &o.Abandoned }, second, 24 * hour},
+		{"StallAfter", func(o *Options) *Timestamp { return &o.StallAfter }, 100 * millisecond, hour},
+		{"StealBackoff", func(o *Options) *Timestamp { return &o.StealBackoff }, millisecond, hour},
+		{"StealBackoffMax", func(o *Options) *Timestamp { return &o.StealBackoffMax }, 200 * millisecond, hour},
+		{"UnknownRTT", func(o *Options) *Timestamp { return &o.UnknownRTT }, 1, RTTMax},
+	} {
+		for _, v := range []struct {
+			value Timestamp
+			good  bool
+		}{{f.least - 1, false}, {f.least, true}, {f.most, true}, {f.most + 1, false}} {
+			o := Options{}
+			*f.field(&o) = v.value
+			o.EnsureDefaults() // of the others, which must go with it
+			*f.field(&o) = v.value
+			if err := o.Validate(); (err == nil) != v.good {
+				t.Errorf("%s of %d: %v", f.name, v.value, err)
+			}
+		}
+	}
+	if _, err := NewMap(make([]Region, RegionsMax+1), make([][]Timestamp, RegionsMax+1), nil); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a map of a region too many: %v", err)
+	}
+	many := make([]Region, RegionsMax)
+	rows := make([][]Timestamp, RegionsMax)
+	for i := range many {
+		many[i], rows[i] = Region(fmt.Sprint("r", i)), make([]Timestamp, RegionsMax)
+	}
+	if _, err := NewMap(many, rows, nil); err != nil {
+		t.Error(err)
 	}
 	for _, bad := range []func() (*Map, error){
 		func() (*Map, error) { return NewMap(nil, nil, nil) },

@@ -67,6 +67,7 @@ func (p *Policy) SetMap(m *Map) { p.m = m }
 type Group struct {
 	name     uint64 // hash
 	acquired Timestamp
+	latest   Timestamp // of all times that came
 	ownLast  Timestamp // when the own region last asked, or acquired
 	decayed  Timestamp // up to when the weights are decayed
 	due      Timestamp // end of the present window
@@ -87,7 +88,7 @@ type origin struct {
 
 // Acquire begins an ownership of the group of this name. h is what the owner before handed over, nil when the group was stolen or never owned.
 func (p *Policy) Acquire(now Timestamp, name string, h *Handover) *Group {
-	g := &Group{name: hashOf(name), acquired: now, ownLast: now, decayed: now, due: now + p.options.Window}
+	g := &Group{name: hashOf(name), acquired: now, latest: now, ownLast: now, decayed: now, due: now + p.options.Window}
 	if h == nil {
 		g.history = []PastMove{{At: now, To: p.region, Reason: Stolen}}
 		return g
@@ -138,7 +139,8 @@ type Cost struct {
 // time before the latest counts as the latest. After a Move the caller releases the group and drops g, or calls Kept if it
 // cannot.
 func (p *Policy) Observe(now Timestamp, g *Group, b *Bounds, from Region, reads, writes uint32) (Move, bool) {
-	now = max(now, g.decayed)
+	now = max(now, g.latest)
+	g.latest = now
 	p.decayTo(now, g)
 	p.count(now, g, from, min(uint64(reads), countMax), min(uint64(writes), countMax))
 	if now >= g.due || now >= g.retry && (!b.allows(p.region) || p.abandoned(now, g)) {
@@ -264,16 +266,19 @@ func (p *Policy) decide(now Timestamp, g *Group, b *Bounds) (Move, bool) {
 		gain = (here.cost - best.cost) / weight
 	}
 	switch {
+	case !best.whole: // it could not commit there
+		g.windows = 0
+		return Move{}, false
 	case b.Pinned != "" && b.Pinned != p.region:
 		return p.move(now, g, b, best.region, Pinned, gain)
 	case !b.allows(p.region) || !hasRegion(b.Config, p.region):
 		return p.move(now, g, b, best.region, Disallowed, gain)
 	}
 	if ended {
-		g.window(best.region, best.whole && p.worth(&here, &best, weight), inRow)
+		g.window(best.region, p.worth(&here, &best, weight), inRow)
 	}
 	switch {
-	case best.cost >= here.cost || !best.whole || now-g.acquired < p.Dwell(g):
+	case best.cost >= here.cost || now-g.acquired < p.Dwell(g):
 		return Move{}, false
 	case abandoned:
 		return p.move(now, g, b, best.region, Abandoned, gain)
