@@ -311,6 +311,8 @@ func (c *Client) become(ctx context.Context, change func(*identity)) error {
 	case c.exclusive <- struct{}{}:
 	case <-ctx.Done():
 		return cancelled(ctx)
+	case <-c.stop.Done():
+		return errClosed()
 	}
 	rc, err := c.dial(ctx, &next)
 	if err != nil {

@@ -424,6 +424,55 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// A shared connection that was being made when the identity changed was used with the old one.
+func TestAssumeDuringDial(t *testing.T) {
+	n := &fakenode.Node{}
+	c := dialNode(t, n.Start(t), func(o *Options) { o.Principal = "old" })
+	entered, release := make(chan struct{}), make(chan struct{})
+	n.SetHook(func(_ *fakenode.Conn, _, line string) (bool, error) {
+		if line == "PRINCIPAL ASSUME old" {
+			close(entered)
+			<-release
+		}
+		return false, nil
+	})
+	begun := make(chan error, 1)
+	go func() { begun <- c.Ping(t.Context()) }() // owner: this test; on the second lane, which is not connected yet
+	<-entered
+	if err := c.Assume(t.Context(), "new"); err != nil {
+		t.Error(err)
+	}
+	close(release)
+	for range 4 {
+		if who, err := c.WhoAmI(t.Context()); err != nil || who != "new" {
+			t.Errorf("after Assume: %q, %v", who, err)
+		}
+	}
+	if err := <-begun; err != nil {
+		t.Errorf("the command that began before: %v", err)
+	}
+}
+
+// With every exclusive connection taken, Assume on a client that was closed waited for ever.
+func TestAssumeOfClosedClient(t *testing.T) {
+	c := dialNode(t, (&fakenode.Node{}).Start(t), func(o *Options) { o.ExclusiveMax = 1 })
+	s, err := c.Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := c.Assume(ctx, "alice"); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAdministration(t *testing.T) {
 	n := &fakenode.Node{}
 	c := dialNode(t, n.Start(t))

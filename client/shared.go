@@ -330,22 +330,41 @@ func (l *lane) dial(d *dialing, pause time.Duration) {
 			timer.Stop()
 		}
 	}
-	rc, err := c.dial(c.stop, c.who.Load())
-	if err == nil {
-		d.conn = newSharedConn(c, rc)
+	for {
+		who := c.who.Load()
+		rc, err := c.dial(c.stop, who)
+		d.err = err
+		if err == nil {
+			d.conn = newSharedConn(c, rc)
+		}
+		if l.settle(d, who) {
+			close(d.done)
+			return
+		}
 	}
-	d.err = err
+}
+
+// settle makes what a dial came to the lane's, unless the client has become somebody else meanwhile: then nothing begun
+// later may use it.
+func (l *lane) settle(d *dialing, who *identity) bool {
 	l.mu.Lock()
-	l.dialing, l.conn = nil, d.conn
-	if err == nil {
-		l.failures = 0
-	} else {
+	current := l.client.who.Load() == who // it is changed before retire takes the lock
+	switch {
+	case !current:
+	case d.err == nil:
+		l.dialing, l.conn, l.failures = nil, d.conn, 0
+	default:
+		l.dialing, l.conn = nil, nil
 		l.failures++
-		back := min(backOffMin<<min(l.failures, 20), c.opts.BackOffMax)
+		back := min(backOffMin<<min(l.failures, 20), l.client.opts.BackOffMax)
 		l.notBefore = time.Now().Add(back/2 + rand.N(back/2+1))
 	}
 	l.mu.Unlock()
-	close(d.done)
+	if !current && d.conn != nil {
+		d.conn.retire()
+		d.conn = nil
+	}
+	return current
 }
 
 func (l *lane) retire() {
