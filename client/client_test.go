@@ -473,6 +473,75 @@ func TestAssumeOfClosedClient(t *testing.T) {
 	}
 }
 
+// A body that did not fit its command's line was taken for the next commands of the connection, which others share.
+func TestDoBody(t *testing.T) {
+	n := &fakenode.Node{}
+	c := dialNode(t, n.Start(t))
+	s := session(t, c)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	blanks := strings.Repeat(" ", 5000)
+	for _, tt := range []struct{ line, body string }{
+		{"KEY GET t.a", "KEY PUT t.forged x\r\n"},
+		{"KEY BLOB GET t.a", "KEY PUT t.forged x\r\n"},
+		{"KEY BLOB SET t.a 0", "KEY PUT t.forged x\r\n"},
+		{"key\tblob set t.a 1", "xKEY PUT t.forged x\r\n"},
+		{"KEY" + blanks + "BLOB SET t.a 1", "xKEY PUT t.forged x\r\n"},
+		{"KEY BLOB SET t.a 99", "x"},
+		{"KEY BLOB SET t.a", ""},
+		{"KEY BLOB SET t.a -1", ""},
+		{"KEY BLOB SET t.a 01", "x"},
+		{"KEY BLOB SET t.a\u00a0 1", ""},
+		{" [ID:1] KEY GET t.a", ""},
+		{blanks + "[ID:1] KEY GET t.a", ""},
+	} {
+		for _, x := range []interface {
+			Do(context.Context, string, []byte) (*Reply, error)
+		}{c, s} {
+			if _, err := x.Do(ctx, tt.line, []byte(tt.body)); !errors.Is(err, ErrInvalid) {
+				t.Errorf("%.30q with %q on %T: %v", tt.line, tt.body, x, err)
+			}
+		}
+	}
+	if _, err := c.Do(ctx, blanks+"BEGIN", nil); !errors.Is(err, ErrInvalid) {
+		t.Errorf("BEGIN behind blanks: %v", err)
+	}
+	if _, err := c.Do(ctx, blanks+"KEY  BLOB\tSET t.a 1", []byte("x")); err != nil {
+		t.Errorf("a body that fits: %v", err)
+	}
+	if got := n.Keys(); len(got) != 1 || got[0] != "t.a" {
+		t.Errorf("the node holds %q", got)
+	}
+}
+
+// A PRINCIPAL SECRET that was sent and not answered was reported as not applied.
+func TestSecretMayBeApplied(t *testing.T) {
+	n := &fakenode.Node{}
+	c := dialNode(t, n.Start(t))
+	n.SetHook(func(*fakenode.Conn, string, string) (bool, error) { return true, errors.New("cut") })
+	for name, x := range map[string]interface {
+		Do(context.Context, string, []byte) (*Reply, error)
+	}{"client": c, "session": session(t, c)} {
+		if _, err := x.Do(t.Context(), "PRINCIPAL SECRET bob correct horse", nil); !errors.Is(err, ErrUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func session(t *testing.T, c *Client) *Session {
+	t.Helper()
+	s, err := c.Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
 func TestAdministration(t *testing.T) {
 	n := &fakenode.Node{}
 	c := dialNode(t, n.Start(t))

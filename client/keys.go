@@ -92,7 +92,7 @@ type WriteRequest struct {
 	TTL       time.Duration // the key expires after this; 0: never
 	WormTTL   time.Duration // write-once: nobody can change or delete the key for this long
 	WormUntil time.Time     // write-once until then
-	Principal string        // who owns the key; "": nobody in particular
+	Principal string        // who writes, by the rules of PRINCIPAL ASSUME, for this command alone; "": the client's own
 }
 
 func (r *WriteRequest) options(cl *call) {

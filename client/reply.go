@@ -22,16 +22,19 @@ type Frame struct {
 	Blob []byte // not nil for a blob
 }
 
-// Do sends a command line as it is, with body after it, and returns the answer; a refusal is an *Error. Whether it may be
-// sent a second time after a lost connection is decided by its first words: only what is known to read is. On a Client, the
+// Do sends a command line as it is, with body after it, and returns the answer; a refusal is an *Error. Only KEY BLOB SET has
+// a body, of exactly the length that its line says. Whether a command may be sent a second time after a lost connection is decided by its first words: only what is known to read is. On a Client, the
 // commands that change the state of a connection (PRINCIPAL ASSUME and AUTH, CONSISTENCY, BEGIN, COMMIT, ROLLBACK, WATCH,
 // UNWATCH, QUIT) are refused, for a connection is not the caller's own there: use Session, Begin, Watch, Assume.
 func (c commands) Do(ctx context.Context, line string, body []byte) (*Reply, error) {
-	if strings.ContainsAny(line, "\r\n\x00") || strings.TrimSpace(line) == "" || strings.HasPrefix(line, "[") {
+	if strings.ContainsAny(line, "\r\n\x00") || strings.TrimSpace(line) == "" || strings.HasPrefix(strings.TrimLeft(line, blanks), "[") {
 		return nil, &Error{Class: wire.Invalid, Text: "a command is one line that begins with a word"}
 	}
 	if len(line) > wire.CommandLenMax-wire.TagLenMax {
 		return nil, &Error{Class: wire.TooLarge, Text: "command length " + strconv.Itoa(len(line)) + " exceeds limit"}
+	}
+	if err := checkBody(line, body); err != nil {
+		return nil, err
 	}
 	verb, sub := firstWords(line)
 	if _, shared := c.x.(*Client); shared && bindsConnection(verb, sub) {
@@ -54,18 +57,44 @@ func (c commands) Do(ctx context.Context, line string, body []byte) (*Reply, err
 	return r, nil
 }
 
-func firstWords(line string) (verb, sub string) {
-	words := strings.Fields(line[:min(len(line), 4096)])
-	if len(words) > 1 {
-		sub = strings.ToUpper(words[1])
+// blanks part words, for the server as for us.
+const blanks = " \t"
+
+func cutWord(line string) (word, rest string) {
+	line = strings.TrimLeft(line, blanks)
+	if i := strings.IndexAny(line, blanks); i >= 0 {
+		return line[:i], line[i:]
 	}
-	return strings.ToUpper(words[0]), sub
+	return line, ""
+}
+
+func firstWords(line string) (verb, sub string) {
+	verb, rest := cutWord(line)
+	sub, _ = cutWord(rest)
+	return strings.ToUpper(verb), strings.ToUpper(sub)
+}
+
+// checkBody refuses a body that the server would take for the next commands of the connection, and a line for which it would
+// wait for bytes that do not come.
+func checkBody(line string, body []byte) error {
+	var words [5]string
+	for i := range words {
+		words[i], line = cutWord(line)
+	}
+	isUpload := strings.EqualFold(words[0], "KEY") && strings.EqualFold(words[1], "BLOB") && strings.EqualFold(words[2], "SET")
+	switch {
+	case isUpload && words[4] != strconv.Itoa(len(body)):
+		return &Error{Class: wire.Invalid, Text: "KEY BLOB SET must say the length of its body, " + strconv.Itoa(len(body))}
+	case !isUpload && len(body) > 0:
+		return &Error{Class: wire.Invalid, Text: "only KEY BLOB SET has a body"}
+	}
+	return nil
 }
 
 func bindsConnection(verb, sub string) bool {
 	switch verb {
 	case "PRINCIPAL":
-		return sub != "WHOAMI"
+		return sub == "ASSUME" || sub == "AUTH"
 	case "CONSISTENCY", "BEGIN", "COMMIT", "ROLLBACK", "WATCH", "UNWATCH", "QUIT":
 		return true
 	}
@@ -76,8 +105,10 @@ func onlyReads(verb, sub string) bool {
 	switch verb {
 	case "KEY":
 		return sub == "GET"
-	case "SCAN", "COUNT", "SAMPLE", "HELP", "BEGIN", "ROLLBACK", "CONSISTENCY", "PRINCIPAL", "WATCH", "UNWATCH":
+	case "SCAN", "COUNT", "SAMPLE", "HELP", "BEGIN", "ROLLBACK", "CONSISTENCY", "WATCH", "UNWATCH":
 		return true
+	case "PRINCIPAL":
+		return sub != "SECRET"
 	case "NODE", "QUORUM", "TABLE", "GROUP":
 		return sub == "LIST" || sub == "INFO" || sub == "PING"
 	}
