@@ -216,13 +216,13 @@ func checkPrincipal(name []byte) error {
 // noPrincipal is what WHOAMI shows for a connection without a principal.
 const noPrincipal = "(none)"
 
+// timeWordMax bounds the words of durations and instants, in bytes: none that means anything is as long.
+const timeWordMax = 64
+
 func durationArgument(w *cursor, what string) (time.Duration, error) {
 	word := w.next()
-	if len(word) > 64 {
-		word = word[:64]
-	}
-	d, err := time.ParseDuration(string(word))
-	if err != nil || d <= 0 || d > DurationMax {
+	d, err := time.ParseDuration(string(word[:min(len(word), timeWordMax)]))
+	if len(word) > timeWordMax || err != nil || d <= 0 || d > DurationMax {
 		return 0, invalid("%s %s: want a duration as 90s, 15m or 24h, above zero and at most 876000h", what, show(word))
 	}
 	return d, nil
@@ -231,11 +231,8 @@ func durationArgument(w *cursor, what string) (time.Duration, error) {
 // instantArgument reads an instant that 64 bits of nanoseconds since 1970 can hold.
 func instantArgument(w *cursor, what string) (time.Time, error) {
 	word := w.next()
-	if len(word) > 64 {
-		word = word[:64]
-	}
-	t, err := time.Parse(time.RFC3339, string(word))
-	if err != nil || t.Year() < 1970 || t.Year() > 2200 {
+	t, err := time.Parse(time.RFC3339, string(word[:min(len(word), timeWordMax)]))
+	if len(word) > timeWordMax || err != nil || t.Year() < 1970 || t.Year() > 2200 {
 		return time.Time{}, invalid("%s %s: want an instant of the years 1970 to 2200 as 2030-01-31T00:00:00Z", what, show(word))
 	}
 	return t, nil
