@@ -270,13 +270,8 @@ func runsAtOnce(v verb) bool {
 func (c *conn) runAside(id, rest []byte) error {
 	c.takeSlot()
 	q := c.aside()
-	if mem, ok := c.rd.detach(); ok {
-		q.line, q.mem = rest, mem
-	} else {
-		if len(rest) > bufferSize && !q.mem.grow(&c.srv.budget, int64(len(rest))) {
-			return c.refuseAside(q, errFrames)
-		}
-		q.line = append(q.line[:0], rest...)
+	if err := c.keepLine(q, rest); err != nil {
+		return c.refuseAside(q, err)
 	}
 	if err := parse(q.line, &q.cmd); err != nil {
 		return c.refuseAside(q, err) // it parsed before
@@ -286,8 +281,25 @@ func (c *conn) runAside(id, rest []byte) error {
 		if err := c.startWatch(q, id); err != nil {
 			return c.refuseAside(q, err)
 		}
+		q.dropLine()
 	}
 	c.srv.workers.run(q)
+	return nil
+}
+
+// keepLine gives a request aside the line that its command points into. A small one is copied, also out of a large buffer, which
+// other frames have filled: a command may run for long, and shall not hold what it does not need.
+func (c *conn) keepLine(q *request, rest []byte) error {
+	if len(rest) > bufferSize {
+		if mem, ok := c.rd.detach(); ok {
+			q.line, q.mem = rest, mem
+			return nil
+		}
+		if !q.mem.grow(&c.srv.budget, int64(len(rest))) {
+			return errFrames
+		}
+	}
+	q.line = append(q.line[:0], rest...)
 	return nil
 }
 

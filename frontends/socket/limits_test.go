@@ -197,6 +197,36 @@ func TestFrameMemory(t *testing.T) {
 	c.want("OK")
 }
 
+// G26: a tagged command that goes on for long holds no memory of frames that are over, nor of its own line's blanks: a few watches could
+// take all of it from everybody, for as long as they run.
+func TestWatchHoldsNoFrameMemory(t *testing.T) {
+	for _, sent := range []string{
+		"[ID:w] WATCH t" + strings.Repeat(" ", 100_000) + "\r\n",
+		"KEY PUT t.a " + strings.Repeat("v", 100_000) + "\r\n[ID:w] WATCH t\r\n",
+		"KEY PUT t.a " + strings.Repeat("v", 100_000) + "\r\n[ID:w] KEY BLOB GET t.wait\r\n",
+	} {
+		f := newFake()
+		free := make(chan struct{})
+		f.hook = func(_ context.Context, op string, key []byte) error {
+			if op == "get" && string(key) == "t.wait" {
+				<-free
+			}
+			return nil
+		}
+		s := start(t, f, Options{})
+		c := dial(t, s)
+		c.send(sent + "PRINCIPAL WHOAMI\r\n")
+		for c.line() != "PRINCIPAL (none)" {
+		}
+		c.want("OK")
+		eventually(t, fmt.Sprintf("memory comes back after %.20q", sent), func() bool { return s.budget.used.Load() == 0 })
+		if n := len(s.snapshot(nil)[0].slots); n != 1 {
+			t.Errorf("%.20q: %d tagged commands run, want 1", sent, n)
+		}
+		close(free)
+	}
+}
+
 // A line for which there is no memory may be an upload whose length was not seen: what follows is its payload, or commands, and nobody
 // knows.
 func TestUploadLineWithoutMemory(t *testing.T) {

@@ -115,6 +115,15 @@ func (q *request) execute() error {
 	return invalid("unknown command")
 }
 
+// dropLine frees the line of a request that has no more use for it. Nothing of its command but the verb may be read afterwards.
+func (q *request) dropLine() {
+	q.cmd = command{verb: q.cmd.verb}
+	if q.mem.taken != 0 {
+		q.line = nil
+		q.mem.free()
+	}
+}
+
 // runTagged runs a request aside, on a worker.
 func (q *request) runTagged() {
 	c := q.c
