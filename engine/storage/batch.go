@@ -18,7 +18,7 @@ import (
 type Batch struct {
 	s       *Store
 	b       *pebble.Batch
-	changes *pebble.Batch // of the change index, added to b at commit; nil before the first
+	changes changeWriter // added to b at commit
 	err     error
 	urgency urgency
 	large   []largeValue
@@ -61,13 +61,7 @@ func (b *Batch) refusal(group string, rest []byte) error {
 }
 
 // records is the length of what goes to Pebble as one batch.
-func (b *Batch) records() int {
-	n := b.b.Len()
-	if b.changes != nil {
-		n += b.changes.Len()
-	}
-	return n
-}
+func (b *Batch) records() int { return b.b.Len() + b.changes.len() }
 
 // set writes a record whose key append builds in place.
 func (b *Batch) finish(op *pebble.DeferredBatchOp) { b.note(op.Finish()) }
@@ -161,14 +155,7 @@ func (b *Batch) PutVersion(group string, rest []byte, at Timestamp, seq uint32, 
 	b.finish(op)
 
 	// Changes go in last and so together: their keys rise, and a memtable's search for a key begins at the one before it.
-	if b.changes == nil {
-		b.changes = b.s.db.NewBatch()
-	}
-	op = b.changes.SetDeferred(groupLen(group)+8+4+sentinelLen, 1+len(rest))
-	appendChangeKey(op.Key[:0], group, at, seq)
-	op.Value[0] = byte(changeKind(&v))
-	copy(op.Value[1:], rest)
-	b.finish(op)
+	b.note(b.changes.add(b.s.db, group, at, seq, changeKind(&v), rest))
 
 	if v.Expires != 0 {
 		op = b.b.SetDeferred(expiryKeyLen(group, rest), 0)
@@ -281,10 +268,7 @@ func (b *Batch) Wait() error {
 // begin does all of a commit that can be refused. If the error is nil the gate is entered.
 func (b *Batch) begin() error {
 	s := b.s
-	if b.changes != nil && !b.changes.Empty() {
-		b.note(b.b.Apply(b.changes, nil))
-		b.changes.Reset()
-	}
+	b.note(b.changes.moveTo(b.b))
 	if b.err != nil {
 		return b.err
 	}
@@ -342,9 +326,7 @@ func (s *Store) failIf(err error) error {
 // Reset empties the batch.
 func (b *Batch) Reset() {
 	b.b.Reset()
-	if b.changes != nil {
-		b.changes.Reset()
-	}
+	b.changes.reset()
 	b.clear()
 }
 
@@ -359,10 +341,8 @@ func (b *Batch) Close() {
 		return
 	}
 	_ = b.b.Close() // frees memory; it has no error to report on a batch without an index
-	if b.changes != nil {
-		_ = b.changes.Close() // as above
-	}
+	b.changes.close()
 	b.clear()
-	b.s, b.b, b.changes = nil, nil, nil
+	b.s, b.b = nil, nil
 	batches.Put(b)
 }

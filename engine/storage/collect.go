@@ -11,10 +11,10 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// CollectStats counts what one CollectBefore removed, and the change records that it looked at.
+// CollectStats counts what one CollectBefore removed, and the changes that it looked at.
 type CollectStats struct {
 	Looked, Changes, Versions, Large int
-	// Earliest is the time of the oldest change that was passed over as later than floor; 0 if there was none.
+	// Earliest is the least time by which a record of changes that was passed over as later than floor can go; 0 if there was none.
 	Earliest Timestamp
 }
 
@@ -90,12 +90,12 @@ func (c *collection) run(ctx context.Context, budget int) (more bool, err error)
 			c.cursor = bytes.Clone(c.changes.Key())
 			return true, errors.Join(c.b.Commit(false), ctx.Err())
 		}
-		c.stats.Looked++
-		group, t, _, err := splitTimedKey(c.changes.Key(), kindChange)
+		group, t, seq, err := splitTimedKey(c.changes.Key(), kindChange)
 		if err != nil {
 			return true, err
 		}
 		if t > c.floor {
+			c.stats.Looked++
 			if c.stats.Earliest == 0 || t < c.stats.Earliest {
 				c.stats.Earliest = t
 			}
@@ -104,7 +104,7 @@ func (c *collection) run(ctx context.Context, budget int) (more bool, err error)
 			ok = c.changes.SeekGE(c.key)
 			continue
 		}
-		if err := c.change(string(group)); err != nil {
+		if err := c.record(string(group), t, seq); err != nil {
 			return true, err
 		}
 		if c.b.Len() >= collectCommitLen {
@@ -122,18 +122,36 @@ func (c *collection) run(ctx context.Context, budget int) (more bool, err error)
 	return false, c.b.Commit(false)
 }
 
-// change does with the change record under the iterator.
-func (c *collection) change(group string) error {
+// record does with the record of the change index under the iterator.
+func (c *collection) record(group string, t Timestamp, seq uint32) error {
 	v, err := c.changes.ValueAndErr()
 	if err != nil {
 		return err
 	}
-	_, rest, err := decodeChange(v)
-	if err != nil {
+	var r changeRecord
+	if err := r.open(t, seq, v); err != nil {
 		return err
 	}
+	for {
+		change, ok, err := r.change()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		c.stats.Looked++
+		c.stats.Changes++
+		if err := c.change(group, change.Rest); err != nil {
+			return err
+		}
+	}
 	c.b.note(c.b.b.Delete(c.changes.Key(), nil))
-	c.stats.Changes++
+	return nil
+}
+
+// change removes what the change of a key made old.
+func (c *collection) change(group string, rest []byte) error {
 	c.key = appendDataKey(c.key[:0], group, rest, c.floor)
 	bare := c.key[:len(c.key)-versionLen]
 	if _, done := c.seen[string(bare)]; done {

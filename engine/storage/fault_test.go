@@ -166,7 +166,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 	var shots []shot
 	rng := rand.New(rand.NewPCG(seed, 3))
 	writes, stride := 0, strideOf(3)
-	r.o.FS = errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	r.o.FS = withFaults(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() != errorfs.OpIsWrite || op.Kind == errorfs.OpFileClose {
 			return nil
 		}
@@ -215,7 +215,7 @@ func TestFailEveryOperation(t *testing.T) {
 		r.o.Logger = rec.logger()
 		var n, hits atomic.Int64
 		var failed errorfs.Op
-		r.o.FS = errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		r.o.FS = withFaults(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 			if n.Add(1)-1 != int64(i) {
 				return nil
 			}
@@ -419,7 +419,7 @@ func TestDiskFullAnywhere(t *testing.T) {
 		r.o.BallastBytes = 8 << 10
 		j := int64([]int{1, 4, 30}[rounds%3])
 		var n, hit atomic.Int64
-		r.o.FS = errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		r.o.FS = withFaults(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 			if !takesRoom(op.Kind) {
 				return nil
 			}

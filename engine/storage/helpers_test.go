@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"go.uber.org/goleak"
 
 	"github.com/atlas-edge/atlas/internal/invariants"
@@ -60,6 +61,26 @@ func put(tb testing.TB, s *Store, group, rest string, at Timestamp, v Version) {
 	if err := b.Commit(true); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// withFaults asks the injector before each operation on fs.
+func withFaults(fs vfs.FS, inj errorfs.Injector) vfs.FS { return &faultyFS{errorfs.Wrap(fs, inj), inj} }
+
+// faultyFS is errorfs.FS, which of itself forgets about a file that is used again: half of all logs.
+type faultyFS struct {
+	*errorfs.FS
+	inj errorfs.Injector
+}
+
+func (f *faultyFS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.ReuseForWrite(oldname, newname, category)
+	if err != nil {
+		return nil, err
+	}
+	return errorfs.WrapFile(file, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		op.Path = newname
+		return f.inj.MaybeError(op)
+	})), nil
 }
 
 func row(i int) []byte { return fmt.Appendf(nil, ".row%09d", i) }

@@ -29,6 +29,11 @@ const (
 	// synced: both bound what is held in memory on the way to the disk.
 	chunkCommitLen = 1 << 20
 	chunkSyncLen   = 8 << 20
+	// changeRecordLenMax is the length from which on a record of the change index takes no more changes in, but for one key.
+	changeRecordLenMax = 16 << 10
+	// logAheadLen is how many zeroes are written ahead of a log's end at once. Too few and many syncs have metadata to write; too
+	// many and the sync behind them takes long.
+	logAheadLen = 256 << 10
 	// collectCommitLen is the length at which a collection commits what it has gathered.
 	collectCommitLen = 1 << 20
 	// nextsBeforeSeek is how many versions of a key a scan passes one by one before it seeks.

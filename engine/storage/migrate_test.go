@@ -225,7 +225,7 @@ func TestMigrationSurvivesCrashes(t *testing.T) {
 	var mu sync.Mutex
 	var shots []*vfs.MemFS
 	writes := 0
-	o := memOptions(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	o := memOptions(withFaults(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			mu.Lock()
 			defer mu.Unlock()

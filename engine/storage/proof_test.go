@@ -30,7 +30,7 @@ func TestStartCutOffBetweenLogs(t *testing.T) {
 		return err == nil && !slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, ".log") })
 	}
 	var shots []*vfs.MemFS
-	o := memOptions(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	o := memOptions(withFaults(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if strings.HasSuffix(op.Path, ".log") && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpReuseForWrite) {
 			for deadline := time.Now().Add(10 * time.Second); !gone() && time.Now().Before(deadline); {
 				runtime.Gosched()

@@ -446,7 +446,7 @@ func TestBatchesUnderWayTakeRoom(t *testing.T) {
 	var hold atomic.Bool
 	mem := vfs.NewMem()
 	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 100<<20 + 96<<10, TotalBytes: 2 << 30})
-	o := memOptions(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	o := memOptions(withFaults(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind == errorfs.OpFileWrite && hold.Load() && strings.HasSuffix(op.Path, ".log") {
 			<-held
 		}
@@ -494,7 +494,7 @@ func TestSlowSync(t *testing.T) {
 	held := make(chan struct{})
 	var hold atomic.Bool
 	reached := make(chan struct{}, 1)
-	o := memOptions(errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+	o := memOptions(withFaults(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if hold.Load() && op.Kind == errorfs.OpFileSyncData && strings.HasSuffix(op.Path, ".log") {
 			reached <- struct{}{}
 			<-held
@@ -537,7 +537,7 @@ func TestFailedSyncIsFinal(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	var fail atomic.Bool
 	var after atomic.Int64
-	o := memOptions(errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	o := memOptions(withFaults(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose && after.Load() > 0 {
 			after.Add(1)
 		}

@@ -171,25 +171,3 @@ func chunkPart(b []byte) ([]byte, error) {
 	}
 	return part, nil
 }
-
-// ChangeKind says what a change did to its key.
-type ChangeKind byte
-
-// The kinds of change.
-const (
-	ChangePut ChangeKind = iota + 1
-	ChangeDelete
-	ChangeExpire
-)
-
-// decodeChange reads a record of the change index: kind, rest.
-func decodeChange(b []byte) (ChangeKind, []byte, error) {
-	if len(b) < 1 || len(b) > 1+RestLenMax {
-		return 0, nil, fmt.Errorf("%w: change record of %d bytes", ErrCorrupt, len(b))
-	}
-	k := ChangeKind(b[0])
-	if k < ChangePut || k > ChangeExpire {
-		return 0, nil, fmt.Errorf("%w: change record of kind %d", ErrCorrupt, b[0])
-	}
-	return k, b[1:], nil
-}

@@ -88,6 +88,8 @@ type Change struct {
 // ChangeScan walks the changes of a group in the order of (Time, Seq). It must be closed.
 type ChangeScan struct {
 	walk
+	after  Timestamp
+	record changeRecord
 	change Change
 }
 
@@ -102,24 +104,39 @@ func (r *reader) Changes(group string, after Timestamp) (*ChangeScan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ChangeScan{walk: w}, nil
+	return &ChangeScan{walk: w, after: after}, nil
 }
 
 // Next moves to the next change; false at the end and on an error, which Err gives.
 func (c *ChangeScan) Next() bool {
+	for {
+		change, ok, err := c.record.change()
+		switch {
+		case err != nil:
+			return c.fail(err)
+		case !ok:
+			if !c.nextRecord() {
+				return false
+			}
+		case change.Time > c.after: // the first record may begin before
+			c.change = change
+			return true
+		}
+	}
+}
+
+func (c *ChangeScan) nextRecord() bool {
 	k, v, ok := c.next()
 	if !ok {
 		return false
 	}
 	_, t, seq, err := splitTimedKey(k, kindChange)
+	if err == nil {
+		err = c.record.open(t, seq, v)
+	}
 	if err != nil {
 		return c.fail(err)
 	}
-	kind, rest, err := decodeChange(v)
-	if err != nil {
-		return c.fail(err)
-	}
-	c.change = Change{Time: t, Seq: seq, Kind: kind, Rest: rest}
 	return true
 }
 
