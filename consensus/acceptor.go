@@ -79,6 +79,15 @@ func (c *Core) refusal(m *Message) Message {
 // nack refuses m and says what would not be.
 func (c *Core) nack(m *Message) { c.now = append(c.now, c.refusal(m)) }
 
+// nackGap refuses m, which follows on slots that are missing here.
+func (c *Core) nackGap(m *Message) {
+	if failpoint.Enabled(failpoint.ConsensusAckGap) {
+		c.after = append(c.after, c.reply(m, Message{Type: Accepted, Slot: m.Slot + Slot(len(m.Entries)), Commit: c.rec.Commit}))
+		return
+	}
+	c.nack(m)
+}
+
 // nackStale refuses m for its configuration.
 func (c *Core) nackStale(m *Message) {
 	no := c.refusal(m)
@@ -204,8 +213,11 @@ func (c *Core) onAcceptSync(m *Message) error {
 		return c.onAccept(m)
 	}
 	end := m.Slot + Slot(len(m.Entries))
-	if m.Slot > c.rec.Last || end < c.rec.Commit {
-		// The beginning is missing here; or the message is older than what was learned since, and would take that back.
+	switch {
+	case m.Slot > c.rec.Last:
+		c.nackGap(m)
+		return nil
+	case end < c.rec.Commit: // older than what was learned since, and would take that back
 		c.nack(m)
 		return nil
 	}
@@ -241,8 +253,12 @@ func (c *Core) acceptAt(b Ballot, home quorum.Home) {
 
 // onAccept appends what the owner proposed, in order and without a gap.
 func (c *Core) onAccept(m *Message) error {
-	if c.rec.Accepted != m.Ballot || m.Slot > c.rec.Last {
+	switch {
+	case c.rec.Accepted != m.Ballot:
 		c.nack(m)
+		return nil
+	case m.Slot > c.rec.Last:
+		c.nackGap(m)
 		return nil
 	}
 	if end := m.Slot + Slot(len(m.Entries)); end > c.rec.Last {

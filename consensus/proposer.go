@@ -51,7 +51,11 @@ func newProposer(c *Core) *proposer {
 	}
 	p.voters = len(p.peer)
 	for _, id := range cfg.Learners {
-		p.add(id, learner)
+		role := learner
+		if failpoint.Enabled(failpoint.ConsensusCountNonMember) {
+			role = acceptor
+		}
+		p.add(id, role)
 	}
 	p.members = len(p.peer)
 	for i := range c.configs {
@@ -227,7 +231,7 @@ func (p *proposer) count(c *Core) {
 				set = set.With(j)
 			}
 		}
-		if p.isQ2(c, set) {
+		if p.isQ2(c, set, s) {
 			best, covered = s, true
 		}
 	}
@@ -252,21 +256,33 @@ func (p *proposer) count(c *Core) {
 	}
 }
 
-// isQ2 is where a Q2 is counted in the wrong way, if that is planted.
-func (p *proposer) isQ2(c *Core, set quorum.Set) bool {
+// isQ2 is where a Q2 of those that have accepted up to s is counted in the wrong way, if that is planted.
+func (p *proposer) isQ2(c *Core, set quorum.Set, s Slot) bool {
 	home := c.home
 	if failpoint.Enabled(failpoint.ConsensusAcceptOutside) {
 		home = p.q.All()
 	}
 	if failpoint.Enabled(failpoint.ConsensusQ2Short) {
-		for i := range p.voters {
-			if !set.Has(i) {
-				set = set.With(i)
-				break
+		set = p.oneMore(set)
+	}
+	if failpoint.Enabled(failpoint.ConsensusCountNonMember) {
+		for i := range p.peer[p.voters:p.members] {
+			if pr := &p.peer[p.voters+i]; pr.acked && pr.match >= s {
+				set = p.oneMore(set)
 			}
 		}
 	}
 	return p.q.IsQ2(set, home)
+}
+
+// oneMore is part of planted mistakes: it adds a voter that is not in the set.
+func (p *proposer) oneMore(set quorum.Set) quorum.Set {
+	for i := range p.voters {
+		if !set.Has(i) {
+			return set.With(i)
+		}
+	}
+	return set
 }
 
 func (c *Core) onLearned(i int, m *Message) error {

@@ -2,7 +2,11 @@
 
 package consensus
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/atlas-edge/atlas/internal/failpoint"
+)
 
 // HasReady reports whether Ready has something, which it does not while one is out.
 func (c *Core) HasReady() bool {
@@ -44,6 +48,9 @@ func (c *Core) Ready() Ready {
 	}
 	if c.rec.Applied < c.rec.Commit {
 		r.Committed = c.slots(c.rec.Applied+1, c.rec.Commit)
+		if len(r.Committed) > 1 && failpoint.Enabled(failpoint.ConsensusLeaveGap) {
+			r.Committed = r.Committed[1:]
+		}
 		end := &r.Committed[len(r.Committed)-1]
 		c.rec.Applied, c.rec.AppliedTime, c.rec.AppliedChain = end.Slot, end.Time, end.Chain
 		c.dirty = true

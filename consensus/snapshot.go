@@ -74,7 +74,7 @@ func (c *Core) checkState(m *Message) error {
 
 // takeState takes over the state of m unless this node is further, and says whether it did.
 func (c *Core) takeState(m *Message) bool {
-	news := m.Slot > c.rec.Commit
+	news := m.Slot > c.rec.Commit || m.Slot < c.rec.Commit && failpoint.Enabled(failpoint.ConsensusOlderSnapshot)
 	if news {
 		have, known := c.chainAt(m.Slot)
 		keep := known && have == m.Chain

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/internal/failpoint"
 )
 
@@ -79,6 +80,10 @@ var plants = []struct {
 	{failpoint.ConsensusReadUnconfirmed, "d-read"},
 	{failpoint.ConsensusOverBeforeSync, "p-over"},
 	{failpoint.ConsensusCompactUnapplied, "p-compact"},
+	{failpoint.ConsensusCountNonMember, "p-learner"},
+	{failpoint.ConsensusAckGap, "f-reorder"},
+	{failpoint.ConsensusLeaveGap, "a-start"},
+	{failpoint.ConsensusOlderSnapshot, "p-older"},
 }
 
 // plantSetups are those that show a mistake and nothing else that the default suite does not.
@@ -100,6 +105,17 @@ func plantSetups() []Setup {
 		{
 			Name: "p-compact", Configurations: only(three), Nodes: 3, Prelude: []string{"campaign 1", "run"},
 			Bounds: Bounds{Slots: 1, Proposers: nodes(1), Inflight: 1, Compacts: 1},
+		},
+		{
+			Name: "p-learner", Nodes: 4, Prelude: []string{"campaign 1", "run"},
+			Configurations: []consensus.Configuration{{Version: 1, Quorums: three, Learners: nodes(4)}},
+			Bounds:         Bounds{Campaigns: 1, Slots: 1, Proposers: nodes(1, 2), Inflight: 1, States: 2e6},
+		},
+		{
+			// The snapshot that node 3 lacks comes twice.
+			Name: "p-older", Configurations: only(three), Nodes: 3,
+			Prelude: []string{"campaign 1", "run", "propose 1", "run 1 2"},
+			Bounds:  Bounds{Slots: 2, Compacts: 2, Ticks: true, Network: Repeat, Proposers: nodes(1), States: 2e6},
 		},
 		{
 			Name: "p-over", Configurations: only(three), Nodes: 3, Fabric: true, Prelude: []string{"campaign 1", "run"},

@@ -55,6 +55,7 @@ type chosenEntry struct {
 type acceptorCheck struct {
 	promised, accepted consensus.Ballot // durable
 	fort               consensus.Fort   // durable
+	commit             consensus.Slot   // durable
 	said               consensus.Ballot // the highest that it told others it promised or accepted
 	made               int              // cores made
 }
@@ -125,9 +126,11 @@ func (k *checker) durable(n *node, sealed uint64, gw *groupWrite, im *image) {
 		k.fail("I3: node %d group %d: accepted %v above promised %v", n.id, gw.group, rec.Accepted, rec.Promised)
 	case rec.First > rec.Applied+1 || rec.Applied > rec.Commit || rec.Commit > rec.Last:
 		k.fail("I6: node %d group %d: first %d, applied %d, commit %d, last %d", n.id, gw.group, rec.First, rec.Applied, rec.Commit, rec.Last)
+	case rec.Commit < ac.commit:
+		k.fail("I6: node %d group %d: commit fell from %d to %d", n.id, gw.group, ac.commit, rec.Commit)
 	}
 	k.checkUntied(n, gw.group, ac, rec)
-	ac.promised, ac.accepted, ac.fort = rec.Promised, rec.Accepted, rec.Fort
+	ac.promised, ac.accepted, ac.fort, ac.commit = rec.Promised, rec.Accepted, rec.Fort, rec.Commit
 	k.checkImage(n, gw.group, im)
 	if k.w.failed() {
 		return

@@ -150,6 +150,12 @@ func TestCheckerSees(t *testing.T) {
 			log := s.made(b1, 1, 2)
 			s.store(1, accepted(b1, log, 0, 0), log, 1)
 		}},
+		{"commit falls", "I6", func(s *stage) {
+			log := s.made(b1, 1, 2)
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(2, accepted(b1, log, 2, 0), log, 0)
+			s.store(2, accepted(b1, log, 1, 0), log, 0)
+		}},
 		{"time runs back", "I9", func(s *stage) {
 			log := s.made(b1, 1, 2)
 			log[1].Time = log[0].Time

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,17 +42,21 @@ var other = map[failpoint.Site]string{}
 var plants = []plant{
 	{site: failpoint.ConsensusAcceptOutside, budget: 1500},
 	{site: failpoint.ConsensusAckBeforeSync, budget: 1500},
+	{site: failpoint.ConsensusAckGap, budget: 1500},
 	{site: failpoint.ConsensusAppendPastStop, budget: 1500},
 	{site: failpoint.ConsensusCompactUnapplied, budget: 1500},
 	{site: failpoint.ConsensusCountHealthy, budget: 1500},
 	{site: failpoint.ConsensusCountLearned, budget: 1500},
+	{site: failpoint.ConsensusCountNonMember, budget: 1500},
 	{site: failpoint.ConsensusCountOldAcks, budget: 1500},
 	{site: failpoint.ConsensusCountTwice, budget: 1500},
 	{site: failpoint.ConsensusForgetMinEpoch, budget: 1500},
 	{site: failpoint.ConsensusIgnoreAccepted, budget: 1500},
 	{site: failpoint.ConsensusIgnoreFort, budget: 1500},
 	{site: failpoint.ConsensusLeaseAfterStop, budget: 1500},
+	{site: failpoint.ConsensusLeaveGap, budget: 1500},
 	{site: failpoint.ConsensusLocalByPromise, budget: 1500},
+	{site: failpoint.ConsensusOlderSnapshot, budget: 1500},
 	{site: failpoint.ConsensusOmitCommitted, budget: 1500},
 	{site: failpoint.ConsensusPerSlotRecovery, budget: 1500, settings: "leases=false groups=1 stealevery=300ms cutevery=1s clients=8"},
 	{site: failpoint.ConsensusReadUnconfirmed, budget: 1500},
@@ -79,6 +84,76 @@ var plants = []plant{
 	{site: failpoint.SimSyncErrorSwallowed, budget: 1500},
 	{site: failpoint.SimUnknownAsLost, budget: 1500},
 	{site: failpoint.SimWithdrawalNotDurable, budget: 1500},
+}
+
+// wanted are the mistakes that the design (section 10) and the plan of the tests (section 7) want to be planted, and the sites that they are.
+// shared: only read.
+var wanted = []struct {
+	mistake string
+	sites   []failpoint.Site
+}{
+	{"forget a promise on restart", sites(failpoint.SimPromiseForgotten)},
+	{"acknowledge before the sync", sites(failpoint.ConsensusAckBeforeSync, failpoint.SimSendBeforeSync)},
+	{"count a duplicate accept", sites(failpoint.ConsensusCountTwice)},
+	{"count a non-member", sites(failpoint.ConsensusCountNonMember, failpoint.ConsensusAcceptOutside)},
+	{"count who is healthy, or has learned", sites(failpoint.ConsensusCountHealthy, failpoint.ConsensusCountLearned)},
+	{"Q2 one short", sites(failpoint.ConsensusQ2Short)},
+	{"reuse a ballot after a restart", sites(failpoint.ConsensusResumeBallot)},
+	{"count acks of older ballots", sites(failpoint.ConsensusCountOldAcks)},
+	{"ignore accepted values in phase 1", sites(failpoint.ConsensusIgnoreAccepted)},
+	{"leave what is committed out of a promise", sites(failpoint.ConsensusOmitCommitted)},
+	{"recover slot by slot", sites(failpoint.ConsensusPerSlotRecovery)},
+	{"leave a gap: in what is applied; in the log of one who acknowledges it", sites(failpoint.ConsensusLeaveGap, failpoint.ConsensusAckGap)},
+	{"count an acceptor with a gap towards \"established\"", sites(failpoint.ConsensusAckGap)},
+	{"apply out of order", sites(failpoint.SimApplyOutOfOrder)},
+	{"deduplicate at the owner only", sites(failpoint.SimDedupAtOwner)},
+	{"drop the session table in a snapshot", sites(failpoint.SimSnapshotWithoutSessions)},
+	{"install an older snapshot", sites(failpoint.ConsensusOlderSnapshot)},
+	{"truncate above applied", sites(failpoint.ConsensusCompactUnapplied)},
+	{"serve reads locally because of owning", sites(failpoint.ConsensusReadUnconfirmed)},
+	{"serve from a paused owner; look at the lease before the snapshot", sites(failpoint.SimLeaseSeenEarly)},
+	{"keep the lease after a stop-sign", sites(failpoint.ConsensusLeaseAfterStop)},
+	{"append past a stop-sign", sites(failpoint.ConsensusAppendPastStop)},
+	{"skip Q1 of the older configuration", sites(failpoint.ConsensusSkipOldQ1)},
+	{"retire without a seal", sites(failpoint.SimSealForgotten)},
+	{"look at `Promised` only in a local ballot", sites(failpoint.ConsensusLocalByPromise)},
+	{"forget `minEpoch`", sites(failpoint.ConsensusForgetMinEpoch, failpoint.LivenessForgetMinEpoch, failpoint.SimWithdrawalNotDurable)},
+	{"no quarantine after a restart", sites(failpoint.ConsensusSkipQuarantine, failpoint.LivenessSkipQuarantine)},
+	{"report unknown as failure", sites(failpoint.SimUnknownAsLost)},
+	{"swallow a write error", sites(failpoint.SimSyncErrorSwallowed)},
+}
+
+func sites(list ...failpoint.Site) []failpoint.Site { return list }
+
+func printWanted() string {
+	var b strings.Builder
+	b.WriteString("| mistake | planted as |\n| --- | --- |\n")
+	for _, w := range wanted {
+		var names []string
+		for _, s := range w.sites {
+			names = append(names, "`"+string(s)+"`")
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", w.mistake, strings.Join(names, ", "))
+	}
+	return b.String()
+}
+
+// TestWanted: the page says where each mistake that was to be planted is, and each of the sites is in the table.
+func TestWanted(t *testing.T) {
+	page, err := os.ReadFile(plantsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(page), printWanted()) {
+		t.Errorf("%s lacks this, and is written by -run TestPlants -rewrite:\n%s", plantsFile, printWanted())
+	}
+	for _, w := range wanted {
+		for _, s := range w.sites {
+			if !slices.ContainsFunc(plants, func(p plant) bool { return p.site == s }) {
+				t.Errorf("%s: %s is in no table", w.mistake, s)
+			}
+		}
+	}
 }
 
 // found is what a plant took.
@@ -229,5 +304,11 @@ Each is a branch that only a build with the tag `+"`plants`"+` has. The simulato
 
 at commit %s; seconds are those of one core. "I1" to "I16" are the invariants of the design, section 10, as consensus/sim names them.
 
-%s`, commit(), table)
+%s
+## The mistakes that were to be planted
+
+The design, section 10, and the plan of the tests, section 7, list mistakes that must be found. Those that concern the cores are these; the explorer finds "retire
+without a seal" besides, by retiring what is not sealed (TestRetireUnsealed of consensus/explore). Stories name the plants that they guard against.
+
+%s`, commit(), table, printWanted())
 }

@@ -14,6 +14,8 @@ const (
 	ConsensusAcceptOutside Site = "consensus-accept-outside"
 	// ConsensusAckBeforeSync lets an acceptor's Accepted leave before the batch it speaks of is durable.
 	ConsensusAckBeforeSync Site = "consensus-ack-before-sync"
+	// ConsensusAckGap lets an acceptor that lacks what an Accept or AcceptSync follows on answer as if it had taken it.
+	ConsensusAckGap Site = "consensus-ack-gap"
 	// ConsensusAppendPastStop lets an owner propose behind a stop-sign, and acceptors take it.
 	ConsensusAppendPastStop Site = "consensus-append-past-stop"
 	// ConsensusCompactUnapplied trims the log above what is applied.
@@ -22,6 +24,8 @@ const (
 	ConsensusCountHealthy Site = "consensus-count-healthy"
 	// ConsensusCountLearned lets an owner count what was learned as if it were accepted.
 	ConsensusCountLearned Site = "consensus-count-learned"
+	// ConsensusCountNonMember lets learners accept, and an owner count that as the votes of voters.
+	ConsensusCountNonMember Site = "consensus-count-non-member"
 	// ConsensusCountOldAcks lets an owner count acks of its earlier ballots.
 	ConsensusCountOldAcks Site = "consensus-count-old-acks"
 	// ConsensusCountTwice lets an owner count an ack that comes again as that of another node.
@@ -34,8 +38,12 @@ const (
 	ConsensusIgnoreFort Site = "consensus-ignore-fort"
 	// ConsensusLeaseAfterStop lets an owner read under its lease behind a stop-sign.
 	ConsensusLeaseAfterStop Site = "consensus-lease-after-stop"
+	// ConsensusLeaveGap leaves the first of several committed entries out of what is to be applied.
+	ConsensusLeaveGap Site = "consensus-leave-gap"
 	// ConsensusLocalByPromise lets a local ballot pass over promises to global ones.
 	ConsensusLocalByPromise Site = "consensus-local-by-promise"
+	// ConsensusOlderSnapshot lets a node take over a state that is older than its own.
+	ConsensusOlderSnapshot Site = "consensus-older-snapshot"
 	// ConsensusOmitCommitted leaves a log that is all committed out of a promise.
 	ConsensusOmitCommitted Site = "consensus-omit-committed"
 	// ConsensusOverBeforeSync lets a node say that its ballots are over before the promise that makes it so is durable.
@@ -102,17 +110,21 @@ func sites() []Site {
 		CommandSkipWorm,
 		ConsensusAcceptOutside,
 		ConsensusAckBeforeSync,
+		ConsensusAckGap,
 		ConsensusAppendPastStop,
 		ConsensusCompactUnapplied,
 		ConsensusCountHealthy,
 		ConsensusCountLearned,
+		ConsensusCountNonMember,
 		ConsensusCountOldAcks,
 		ConsensusCountTwice,
 		ConsensusForgetMinEpoch,
 		ConsensusIgnoreAccepted,
 		ConsensusIgnoreFort,
 		ConsensusLeaseAfterStop,
+		ConsensusLeaveGap,
 		ConsensusLocalByPromise,
+		ConsensusOlderSnapshot,
 		ConsensusOmitCommitted,
 		ConsensusOverBeforeSync,
 		ConsensusPerSlotRecovery,
