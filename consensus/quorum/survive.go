@@ -49,7 +49,8 @@ type Survival struct {
 	Degraded []Degraded
 }
 
-// Survives says what the shape bears when phase 2 is confined to home; All() is the home of a ballot that is not confined.
+// Survives says what the shape bears when phase 2 is confined to home; All() is the home of a ballot that is not confined. It means
+// something for a home that CheckHome admits.
 func (c *Config) Survives(home Home) Survival {
 	fz := c.RegionLosses()
 	s := Survival{
@@ -125,44 +126,6 @@ func (c *Config) Nearest(self NodeID, regions []Region) []NodeID {
 		add(z)
 	}
 	return order
-}
-
-// SmallestJointQ1 is the set of nodes that a node would use for a phase 1 that must hold a Q1 of every one of the
-// configurations: that of a ballot in a new configuration while older ones are not retired. Nearness is as in SmallestQ1;
-// voters that nearest omits come last, by configuration and (region, node). The result is in the order of nearness, and nil
-// without a configuration.
-func SmallestJointQ1(nearest []NodeID, configs ...*Config) []NodeID {
-	var order []NodeID
-	add := func(id NodeID) {
-		votes := func(c *Config) bool { _, ok := c.Index(id); return ok }
-		if slices.ContainsFunc(configs, votes) && !slices.Contains(order, id) {
-			order = append(order, id)
-		}
-	}
-	for _, id := range nearest {
-		add(id)
-	}
-	for _, c := range configs {
-		for _, v := range c.voters {
-			add(v.Node)
-		}
-	}
-	isQuorum := func(ids []NodeID) bool {
-		return !slices.ContainsFunc(configs, func(c *Config) bool { return !c.IsQ1(c.SetOf(ids...)) })
-	}
-	for n := 1; n <= len(order); n++ {
-		if !isQuorum(order[:n]) {
-			continue
-		}
-		keep := slices.Clone(order[:n])
-		for at := n - 1; at >= 0; at-- {
-			if without := slices.Delete(slices.Clone(keep), at, at+1); isQuorum(without) {
-				keep = without
-			}
-		}
-		return keep
-	}
-	return nil
 }
 
 // smallest takes the shortest beginning of the order that is a quorum, and leaves out, from the farthest, who is not needed.

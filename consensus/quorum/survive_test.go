@@ -12,7 +12,7 @@ import (
 )
 
 // TestSurvivesIsTrue takes away, in every grid up to 5 x 5 and every home, the losses that Survives says are borne, and one
-// region more, and looks whether quorums are left.
+// region more, and looks whether quorums are left, and whether what a Q2 has accepted can be found.
 func TestSurvivesIsTrue(t *testing.T) {
 	checked := 0
 	eachConfig(5, 5, func(w twin) {
@@ -24,16 +24,39 @@ func TestSurvivesIsTrue(t *testing.T) {
 			if !intact(s.RegionLosses) {
 				t.Fatalf("grid %v home %v: quorums are gone after %d regions", w, home, s.RegionLosses)
 			}
-			if s.RegionLosses < len(w.n) && s.RegionLosses < w.fz && intact(s.RegionLosses+1) {
+			if intact(s.RegionLosses + 1) {
 				t.Fatalf("grid %v home %v: bears more than %d regions", w, home, s.RegionLosses)
 			}
-			// A Q2 with any RegionLossesDurable regions wiped still holds a whole region's part, which every Q1 meets.
-			if got := s.RegionLossesDurable; got != w.regionLosses() {
-				t.Fatalf("grid %v: RegionLossesDurable %d", w, got)
+			lost := s.RegionLossesDurable
+			if found, gone := w.wipe(home, s, lost); !found || gone {
+				t.Fatalf("grid %v home %v: a write is lost with %d regions", w, home, lost)
+			}
+			if _, gone := w.wipe(home, s, lost+1); !gone {
+				t.Fatalf("grid %v home %v: no write is lost with more than %d regions", w, home, lost)
 			}
 		}
 	})
 	t.Logf("shapes checked=%d", checked)
+}
+
+// wipe wipes every choice of this many regions, and in each of the others the nodes that it is said to bear. It reports whether
+// a Q1 is left each time, which finds what is on the rest, and whether a choice takes a whole Q2 of the home.
+func (w twin) wipe(home []bool, s quorum.Survival, regions int) (found, gone bool) {
+	found = true
+	for mask := 0; mask < 1<<len(w.n); mask++ {
+		left, wiped, lost := make([]int, len(w.n)), make([]int, len(w.n)), 0
+		for z := range w.n {
+			if wiped[z] = s.Regions[z].Losses; mask>>z&1 == 1 {
+				wiped[z] = w.n[z]
+				lost++
+			}
+			left[z] = w.n[z] - wiped[z]
+		}
+		if lost == regions {
+			found, gone = found && w.isQ1(left), gone || w.isQ2(wiped, home)
+		}
+	}
+	return found, gone
 }
 
 // intactAfter loses every choice of this many regions, and in each of the others the nodes that it is said to bear, and

@@ -81,6 +81,27 @@ func (w twin) vectors(f func(count []int)) {
 	}
 }
 
+// vectorsIn calls f with every way to hold some voters of each region of the home, with other ones outside each time.
+func (w twin) vectorsIn(home []bool, f func(count []int)) {
+	inside := twin{n: make([]int, len(w.n))}
+	for z := range w.n {
+		if home[z] {
+			inside.n[z] = w.n[z]
+		}
+	}
+	turn := 0
+	both := make([]int, len(w.n))
+	inside.vectors(func(count []int) {
+		for z := range w.n {
+			if both[z] = count[z]; !home[z] {
+				both[z] = turn % (w.n[z] + 1)
+				turn++
+			}
+		}
+		f(both)
+	})
+}
+
 // minimal lists the vectors that hold and hold no longer with one voter less, in any region.
 func (w twin) minimal(holds func(count []int) bool) [][]int {
 	var found [][]int
