@@ -52,8 +52,8 @@ type Fort struct {
 	Epoch uint64
 }
 
-// check holds the record against the limits and its invariants. A difference that ran below zero when it was decoded is
-// above SlotMax here.
+// check holds the record against the limits and its invariants. A difference that ran below zero when it was decoded has given a
+// slot above the one that it was taken from.
 func (r *Record) check() error {
 	if *r == (Record{}) {
 		return nil

@@ -154,7 +154,7 @@ func (r *Record) decodeFields(f *fields) {
 	case r.Promised == r.Accepted:
 		f.fail("promised is written though it is accepted")
 	}
-	// A difference that is more than it is taken from gives a slot above SlotMax, which check refuses.
+	// A difference that is more than it is taken from gives a slot above that, which check refuses.
 	r.Commit = r.Last - uncommitted
 	r.Applied = r.Commit - unapplied
 	switch {

@@ -449,6 +449,27 @@ func TestOverheadBounds(t *testing.T) {
 	if n := len(e.AppendTo(nil)) - len(e.Payload); n > entryOverheadMax || n < entryOverheadMax*4/5 {
 		t.Errorf("an entry takes up to %d bytes, the bound is %d", n, entryOverheadMax)
 	}
+	all := Ballot{math.MaxUint64, RoundMax, math.MaxUint64}
+	r := Record{
+		Promised: all, Accepted: Ballot{math.MaxUint64, RoundMax, math.MaxUint64 - 5}, AcceptedHome: m.Home, Last: SlotMax, First: 1,
+		LastTime: TimeMax, AppliedTime: 0, LastChain: math.MaxUint64, AppliedChain: 0, Established: math.MaxUint64,
+		Fort: Fort{math.MaxUint64, math.MaxUint64}, StopNext: math.MaxUint64,
+	}
+	r.Applied, r.AppliedTime, r.AppliedChain = 1<<61, TimeMax-1, math.MaxUint64
+	r.Commit = r.Applied + 1<<60
+	r.StopSlot = r.Commit
+	for i := range r.GlobalPromises {
+		b := all
+		b.Node -= NodeID(GlobalPromisesMax - 1 - i)
+		r.GlobalPromises[i] = GlobalPromise{b, true}
+	}
+	disk := r.Append(nil)
+	if d, err := DecodeRecord(disk); err != nil || d != r {
+		t.Errorf("the largest record comes back as %+v, %v", d, err)
+	}
+	if n := len(disk); n > RecordLenMax || n < RecordLenMax-16 {
+		t.Errorf("a record takes up to %d bytes, the bound is %d", n, RecordLenMax)
+	}
 	e.Slot, m.Entries = e.Slot-1, []Entry{e, e, e}
 	want := canonical(t, pbMessage(&m))
 	if got := m.AppendTo(nil); !bytes.Equal(got, want) {

@@ -28,7 +28,8 @@
 // wrong before they change anything.
 //
 // The canonical form: fields in the order of their numbers, each once unless repeated, none that is zero or empty, varints in
-// their shortest form, no groups. Equal values have equal bytes and unequal values unequal ones.
+// their shortest form, no groups. Equal values have equal bytes and unequal values unequal ones. A message within a SystemEntry,
+// a NodeRecord or a Frame may be there and empty, and is then another value than one that is not there.
 package consensuspb
 
 //go:generate go run ./gen
