@@ -23,20 +23,20 @@ type requestKey struct{ session, seq uint64 }
 
 // groupCheck is what is known of one group.
 type groupCheck struct {
-	chosen   []chosenEntry // by slot-1
-	machine  *machine      // all of chosen applied
-	ballots  map[consensus.Ballot]*ballotLog
-	order    []*ballotLog
-	effects  map[requestKey]result
-	writes   map[consensus.Slot]write              // effective changes of keys
-	requests map[requestKey]command                // that were proposed
-	opens    int                                   // proposed and not yet chosen
-	floor    [keysMax]consensus.Slot               // the highest version of a key that a client was told
-	est      map[uint64]bool                       // configurations in which a log was chosen
-	stopping uint64                                // the highest configuration that a stop-sign on some disk leads to
-	released map[consensus.NodeID]consensus.Ballot // the highest that its owner has said is over
-	stops    uint64                                // stop-signs chosen
-	nodes    []acceptorCheck                       // by node
+	chosen    []chosenEntry // by slot-1
+	machine   *machine      // all of chosen applied
+	ballots   map[consensus.Ballot]*ballotLog
+	order     []*ballotLog
+	effects   map[requestKey]result
+	writes    map[consensus.Slot]write              // effective changes of keys
+	places    map[place]proposal                    // that were proposed, and where
+	floor     [keysMax]consensus.Slot               // the highest version of a key that a client was told
+	est       map[uint64]bool                       // configurations in which a log was chosen
+	stopping  uint64                                // the highest configuration that a stop-sign on some disk leads to
+	released  map[consensus.NodeID]consensus.Ballot // the highest that its owner has said is over
+	stops     uint64                                // stop-signs chosen
+	cancelled map[consensus.Ballot]bool             // that their proposers gave up
+	nodes     []acceptorCheck                       // by node
 }
 
 type write struct {
@@ -55,7 +55,7 @@ type chosenEntry struct {
 type acceptorCheck struct {
 	promised, accepted consensus.Ballot // durable
 	fort               consensus.Fort   // durable
-	commit             consensus.Slot   // durable
+	rec                consensus.Record // all of what is durable
 	said               consensus.Ballot // the highest that it told others it promised or accepted
 	made               int              // cores made
 }
@@ -72,6 +72,7 @@ type ballotLog struct {
 	chosenTo consensus.Slot
 	node     int  // incarnation of the proposer: life and core
 	won      bool // its owner has sent what only a winner sends
+	owned    bool // its owner has accepted its log
 	used     bool
 }
 
@@ -85,7 +86,8 @@ func newChecker(w *World) *checker {
 	for g := range k.groups {
 		k.groups[g] = groupCheck{
 			machine: newMachine(w.o.sessionLife()), ballots: map[consensus.Ballot]*ballotLog{}, effects: map[requestKey]result{},
-			writes: map[consensus.Slot]write{}, requests: map[requestKey]command{}, est: map[uint64]bool{}, released: map[consensus.NodeID]consensus.Ballot{}, nodes: make([]acceptorCheck, nodesMax+1),
+			writes: map[consensus.Slot]write{}, est: map[uint64]bool{}, released: map[consensus.NodeID]consensus.Ballot{},
+			places: map[place]proposal{}, cancelled: map[consensus.Ballot]bool{}, nodes: make([]acceptorCheck, nodesMax+1),
 		}
 	}
 	return k
@@ -126,11 +128,11 @@ func (k *checker) durable(n *node, sealed uint64, gw *groupWrite, im *image) {
 		k.fail("I3: node %d group %d: accepted %v above promised %v", n.id, gw.group, rec.Accepted, rec.Promised)
 	case rec.First > rec.Applied+1 || rec.Applied > rec.Commit || rec.Commit > rec.Last:
 		k.fail("I6: node %d group %d: first %d, applied %d, commit %d, last %d", n.id, gw.group, rec.First, rec.Applied, rec.Commit, rec.Last)
-	case rec.Commit < ac.commit:
-		k.fail("I6: node %d group %d: commit fell from %d to %d", n.id, gw.group, ac.commit, rec.Commit)
 	}
 	k.checkUntied(n, gw.group, ac, rec)
-	ac.promised, ac.accepted, ac.fort, ac.commit = rec.Promised, rec.Accepted, rec.Fort, rec.Commit
+	k.follows(n, gw.group, &ac.rec, rec)
+	ac.rec = *rec
+	ac.promised, ac.accepted, ac.fort = rec.Promised, rec.Accepted, rec.Fort
 	k.checkImage(n, gw.group, im)
 	if k.w.failed() {
 		return
@@ -187,6 +189,9 @@ func (k *checker) vote(n *node, sealed uint64, gw *groupWrite, im *image) {
 		return
 	}
 	bl.votes[n.id] = voteUpTo{true, rec.Last}
+	if b.Node == n.id && !before.yes {
+		k.complete(n, gw.group, bl, im)
+	}
 	k.count(gw.group, bl)
 }
 
@@ -276,6 +281,7 @@ func (k *checker) count(g int, bl *ballotLog) {
 		return
 	}
 	bl.chosenTo = best
+	k.completeAbove(g, bl, best)
 	k.choose(g, bl, best)
 }
 
@@ -322,7 +328,7 @@ func (k *checker) append(g int, b consensus.Ballot, e *consensus.Entry) {
 		k.w.stats.StopSigns++
 		k.w.sometimes("stop-sign chosen")
 	} else if !gc.wanted(e) {
-		k.fail("I2: group %d: slot %d is chosen with what nobody proposed: %s", g, e.Slot, describe(e))
+		k.fail("I2: group %d: slot %d is chosen with what nobody proposed there: %s", g, e.Slot, describe(e))
 	}
 	if e.Seq != 0 {
 		key := requestKey{e.Session, e.Seq}
@@ -439,28 +445,23 @@ func describe(e *consensus.Entry) string {
 // proposed is told what a node proposes for a client.
 func (k *checker) proposed(n *node, g int, slot consensus.Slot, q *rpc) {
 	gc := &k.groups[g]
-	if q.command.verb == verbOpen {
-		gc.opens++
-	} else {
-		gc.requests[requestKey{q.session, q.seq}] = q.command
-	}
-	if st := n.groups[g].core.Status(); st.State < consensus.Won || st.Ballot.Node != n.id {
+	st := n.groups[g].core.Status()
+	if st.State < consensus.Won || st.Ballot.Node != n.id {
 		k.fail("node %d group %d proposed slot %d as %v", n.id, g, slot, st.State)
 	}
+	// What a sole voter proposes is lost without a trace, its ballot too, if its batch is: then both can come again.
+	at, made := place{st.Ballot, slot}, gc.nodes[n.id].made
+	if prior, twice := gc.places[at]; twice && (prior.made == made || !st.SoleVoter) {
+		k.fail("I1: node %d group %d proposes a second time in slot %d at %v", n.id, g, slot, st.Ballot)
+	}
+	gc.places[at] = proposal{q.session, q.seq, q.command, made}
 }
 
-// wanted reports whether some client asked for what an entry holds.
+// wanted reports whether some client asked for what an entry holds, and its owner put it there.
 func (gc *groupCheck) wanted(e *consensus.Entry) bool {
 	c, err := decodeCommand(e.Payload)
-	if err != nil {
-		return false
-	}
-	if c.verb == verbOpen {
-		gc.opens--
-		return gc.opens >= 0
-	}
-	asked, ok := gc.requests[requestKey{e.Session, e.Seq}]
-	return ok && asked == c
+	p, ok := gc.places[place{e.Ballot, e.Slot}]
+	return err == nil && ok && p == proposal{e.Session, e.Seq, c, p.made}
 }
 
 // untouched checks that no key of a group that nobody used is on any disk: I15.

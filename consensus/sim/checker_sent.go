@@ -23,6 +23,7 @@ func (k *checker) sent(n *node, g int, m *consensus.Message) {
 	rec := n.durableRecord(g)
 	bad := func(why string) { k.fail("I4: node %d group %d sends %v, and %s", n.id, g, *m, why) }
 	behind := rec.Promised.Less(m.Ballot)
+	k.claims(n, g, m, &rec)
 	switch m.Type {
 	case consensus.Prepare, consensus.AcceptSync, consensus.Accept, consensus.Learn, consensus.Fetch, consensus.Fortify, consensus.Confirm:
 		if m.Ballot.Node != n.id {

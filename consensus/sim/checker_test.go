@@ -38,10 +38,8 @@ func (s *stage) made(b consensus.Ballot, values ...uint64) []consensus.Entry {
 		if i == 0 { // the session
 			c = command{verb: verbOpen}
 			e.Payload, e.Session, e.Seq = c.appendTo(nil), 0, 0
-			s.check.groups[0].opens++
-		} else {
-			s.check.groups[0].requests[requestKey{1, v}] = c
 		}
+		s.check.groups[0].places[place{b, e.Slot}] = proposal{session: e.Session, seq: e.Seq, command: c}
 		list = append(list, e)
 	}
 	return list
@@ -112,7 +110,7 @@ func TestCheckerSees(t *testing.T) {
 		}},
 		{"nobody proposed it", "I2", func(s *stage) {
 			log := s.made(b1, 1, 2)
-			s.check.groups[0].requests = map[requestKey]command{}
+			s.check.groups[0].places = map[place]proposal{}
 			s.store(1, accepted(b1, log, 0, 0), log, 0)
 			s.store(2, accepted(b1, log, 0, 0), log, 0)
 		}},
@@ -203,6 +201,98 @@ func TestCheckerSees(t *testing.T) {
 			s.store(2, accepted(b1, log, 2, 2), log, 2)
 			s.node(2).disk.view.groups[0].machine.keys[0].value++
 			s.check.agree()
+		}},
+		{"less is committed than was", "I6", func(s *stage) {
+			log := s.made(b1, 1, 2)
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(2, accepted(b1, log, 2, 0), log, 0)
+			s.store(2, accepted(b1, log, 1, 0), log, 0)
+		}},
+		{"what was accepted is gone", "I5", func(s *stage) {
+			log := s.made(b1, 1, 2)
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(1, accepted(b1, log[:1], 0, 0), log[:1], 0)
+		}},
+		{"an older state is taken over", "I6", func(s *stage) {
+			log := s.made(b1, 1, 2)
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(2, accepted(b1, log, 2, 2), log, 2)
+			n, older := s.node(2), newMachine(s.o.sessionLife())
+			_, _, err := older.apply(&log[0])
+			s.must(err)
+			rec := accepted(b1, log, 1, 1)
+			s.must(n.write(batch{groups: []groupWrite{{record: rec.Append(nil), rec: rec, snapshot: older}}}, nil))
+			s.must(n.sync())
+		}},
+		{"another establishes less", "I11", func(s *stage) {
+			s.check.groups[0].est[2] = true
+			s.store(1, consensus.Record{Promised: b1, First: 1, Established: 2}, nil, 0)
+			s.store(1, consensus.Record{Promised: b1, First: 1, Established: 1}, nil, 0)
+		}},
+		{"tied to an earlier life", "I16", func(s *stage) {
+			for epoch := uint64(2); epoch > 0; epoch-- {
+				log := s.made(b1, 1)
+				rec := accepted(b1, log, 0, 0)
+				rec.Fort = consensus.Fort{Owner: 1, Epoch: epoch}
+				s.store(2, rec, log, 0)
+			}
+		}},
+		{"untied for nothing", "I16", func(s *stage) {
+			log := s.made(b1, 1)
+			rec := accepted(b1, log, 0, 0)
+			rec.Fort = consensus.Fort{Owner: 1, Epoch: 1}
+			s.store(2, rec, log, 0)
+			rec.Fort = consensus.Fort{}
+			s.check.groups[0].released[1] = b1
+			s.store(2, rec, log, 0)
+		}},
+		{"a global promise is forgotten", "I3", func(s *stage) {
+			rec := consensus.Record{Promised: b1, First: 1}
+			rec.GlobalPromises[0].Ballot = b1
+			s.store(2, rec, nil, 0)
+			s.store(2, consensus.Record{Promised: b1, First: 1}, nil, 0)
+		}},
+		{"a global promise that was given up", "", func(s *stage) {
+			rec := consensus.Record{Promised: b1, First: 1}
+			rec.GlobalPromises[0].Ballot = b1
+			s.store(2, rec, nil, 0)
+			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.Cancel, From: 1, To: 2, Ballot: b1})
+			s.store(2, consensus.Record{Promised: b1, First: 1}, nil, 0)
+		}},
+		{"gives up what it has won", "I3", func(s *stage) {
+			s.check.log(0, b1).won = true
+			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.Cancel, From: 1, To: 2, Ballot: b1})
+		}},
+		{"wins without what is chosen", "I2", func(s *stage) {
+			log := s.made(b1, 1, 2)
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(3, accepted(b1, log, 0, 0), log, 0)
+			s.store(2, accepted(b2, log[:1], 0, 0), log[:1], 0)
+		}},
+		{"is won without what is chosen below it", "I2", func(s *stage) {
+			log := s.made(b1, 1, 2)
+			s.store(2, accepted(b2, log[:1], 0, 0), log[:1], 0)
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(3, accepted(b1, log, 0, 0), log, 0)
+		}},
+		{"chosen elsewhere than proposed", "I2", func(s *stage) {
+			log := s.made(b1, 1, 2)
+			places := s.check.groups[0].places
+			places[place{b1, 3}] = places[place{b1, 2}]
+			delete(places, place{b1, 2})
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(2, accepted(b1, log, 0, 0), log, 0)
+		}},
+		{"tells for chosen what is not", "I2", func(s *stage) {
+			s.store(1, consensus.Record{Promised: b1, First: 1}, nil, 0)
+			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.Accept, From: 1, To: 2, Ballot: b1, Commit: 1})
+		}},
+		{"promises with another log than it has", "I4", func(s *stage) {
+			log := s.made(b1, 1)
+			rec := accepted(b1, log, 0, 0)
+			rec.Promised = b2
+			s.store(3, rec, log, 0)
+			s.check.sent(s.node(3), 0, &consensus.Message{Type: consensus.Promise, From: 3, To: 2, Ballot: b2})
 		}},
 		{"a key of an untouched group", "I15", func(s *stage) {
 			s.store(1, consensus.Record{Promised: b1, First: 1}, nil, 0)
