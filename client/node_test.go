@@ -258,7 +258,7 @@ func TestNodeAdministration(t *testing.T) {
 	if _, err := c.Put(ctx, "shop/users.1", nil); !errors.Is(err, client.ErrDenied) {
 		t.Errorf("a key that may not be written: %v", err)
 	}
-	if r, err := c.Do(ctx, "HELP KEY GET", nil); err != nil || len(r.Frames) != 1 {
+	if r, err := c.Do(ctx, "HELP KEY GET", nil); err != nil || len(r.Frames) != 2 {
 		t.Errorf("help %v, %v", r, err)
 	}
 }

@@ -134,7 +134,7 @@ func slowLine(stream []byte, limit int) (line, rest []byte, err error) {
 // lie inside the line and the limits.
 func FuzzParse(f *testing.F) {
 	for _, usage := range usages {
-		f.Add([]byte(usage))
+		f.Add([]byte(usage.form))
 	}
 	for _, line := range []string{
 		"KEY GET a.b VERSION", "[ID:1] KEY PUT a.b PRINCIPAL x WORM TTL 1h  v", `KEY GET ."a.\x00\"\\"`, "KEY BLOB SET a.b 5 IF ABSENT",
