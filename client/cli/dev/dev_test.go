@@ -173,3 +173,28 @@ func TestLongDirectory(t *testing.T) {
 		}
 	}
 }
+
+// Of several words in a log that have a hint, the same one decides each time: the last in the list, which is the most particular.
+func TestHints(t *testing.T) {
+	p := &place{o: Options{}, log: filepath.Join(t.TempDir(), "log"), database: "DB", socket: "S"}
+	for _, tt := range []struct{ log, want string }{
+		{"nothing known", "look into " + p.log},
+		{"data directory is read-only: mkdir: permission denied", "the directory or a file in it belongs to another user, or cannot be written to"},
+		{"data directory is read-only: LOCK: read-only file system", "the directory or a file in it belongs to another user, or cannot be written to"},
+		{"directory is not an Atlas data directory: it holds 1 other entries", "DB holds something else"},
+		{"data directory belongs to another cluster: DB is of a", "the directory holds another cluster's data"},
+		{`socket "S" is in use by a running process`, "another process listens on S"},
+		{"stored data is corrupt: checksum", "DB is damaged: keep a copy before anything else"},
+		{"open LOCK: permission denied; data directory is locked", "another process uses DB"},
+		{"data directory is locked; unavailable: disk is full: no space left on device", "the disk is full"},
+	} {
+		if err := os.WriteFile(p.log, []byte(tt.log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			if got := p.failed("it failed").Error(); !strings.HasSuffix(got, "  hint: "+tt.want) {
+				t.Fatalf("%q: %q", tt.log, got)
+			}
+		}
+	}
+}

@@ -93,18 +93,21 @@ func (p *place) await(ctx context.Context, n *node) error {
 func (p *place) failed(what string) error {
 	tail := p.tail()
 	hint := "look into " + p.log
-	for text, h := range map[string]string{
-		"locked":           "another process uses " + p.database,
-		"no space":         "the disk is full",
-		"permission":       "the directory or a file in it belongs to another user",
-		"newer format":     "the data was written by a newer version",
-		"unknown command":  p.exe + " is not an Atlas program",
-		"foreign cluster":  "the directory holds another cluster's data",
-		"address already":  "another process listens there",
-		"socket is in use": "another process listens on " + p.socket,
+	for _, known := range [...]struct{ text, hint string }{ // the last that fits counts
+		{"permission", "the directory or a file in it belongs to another user, or cannot be written to"},
+		{"read-only", "the directory or a file in it belongs to another user, or cannot be written to"},
+		{"not an atlas data directory", p.database + " holds something else"},
+		{"data directory is locked", "another process uses " + p.database},
+		{"newer format", "the data was written by a newer version"},
+		{"another cluster", "the directory holds another cluster's data"},
+		{"address already", "another process listens there"},
+		{"is in use by", "another process listens on " + p.socket},
+		{"stored data is corrupt", p.database + " is damaged: keep a copy before anything else"},
+		{"no space", "the disk is full"},
+		{"unknown command", p.exe + " is not an Atlas program"},
 	} {
-		if strings.Contains(strings.ToLower(tail), text) {
-			hint = h
+		if strings.Contains(strings.ToLower(tail), known.text) {
+			hint = known.hint
 		}
 	}
 	return fmt.Errorf("%s\n%s  hint: %s", what, tail, hint)
