@@ -26,7 +26,7 @@ const streamMin = 1 << 20
 
 func export(ctx context.Context, o ExportOptions, s cli.Streams) (err error) {
 	if o.PageRows < 0 || o.Resume && o.Force {
-		return fmt.Errorf("%w: pages of %d rows, resume and force exclude each other", errUsage, o.PageRows)
+		return fmt.Errorf("%w: --page-rows %d is negative, or --resume and --force exclude each other", errUsage, o.PageRows)
 	}
 	prefixes, err := normalize(o.Prefixes)
 	if err != nil {
@@ -113,7 +113,7 @@ func openOutput(o ExportOptions, s cli.Streams, prefixes []string) (*output, err
 			return nil, fmt.Errorf("%w: only a file can be continued", errUsage)
 		}
 		if cli.IsTerminal(s.Out) {
-			return nil, fmt.Errorf("%w: an export is not for a terminal: name a file", errUsage)
+			return nil, fmt.Errorf("%w: an export is not for a terminal: name a file with --output", errUsage)
 		}
 		return &output{to: s.Out}, nil
 	}
@@ -126,7 +126,7 @@ func openOutput(o ExportOptions, s cli.Streams, prefixes []string) (*output, err
 	}
 	f, err := os.OpenFile(o.Path, flags, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("%w: %s exists: continue it with resume, or replace it with force", errUsage, o.Path)
+		return nil, fmt.Errorf("%w: %s exists: go on with it by --resume, or replace it by --force", errUsage, o.Path)
 	}
 	if err != nil {
 		return nil, err

@@ -34,13 +34,19 @@ func importFile(ctx context.Context, o ImportOptions, s cli.Streams) (err error)
 		o.InFlight = 256
 	}
 	standard := o.Path == "" || o.Path == "-"
+	name := o.Path
+	if standard {
+		name = "standard input"
+	}
 	switch {
 	case o.InFlight < 1 || o.InFlight > inFlightMax:
 		return fmt.Errorf("%w: %d writes in flight are not within 1 to %d", errUsage, o.InFlight, inFlightMax)
+	case standard && cli.IsTerminal(s.In):
+		return fmt.Errorf("%w: an import is not from a terminal: name a file", errUsage)
 	case o.Resume && standard:
 		return fmt.Errorf("%w: only the import of a file can be continued", errUsage)
 	case o.Verify && (o.CheckOnly || o.Resume || o.IfAbsent), o.CheckOnly && o.Resume:
-		return fmt.Errorf("%w: verify and check exclude each other, and what goes with writing", errUsage)
+		return fmt.Errorf("%w: --verify and --check exclude each other, and what goes with writing", errUsage)
 	}
 	file := io.ReadCloser(nopCloser{s.In})
 	size := int64(-1)
@@ -67,7 +73,7 @@ func importFile(ctx context.Context, o ImportOptions, s cli.Streams) (err error)
 	}
 	rd, err := newReader(bar.Reader(file))
 	if err != nil {
-		return fmt.Errorf("%s: %w", o.Path, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	switch {
 	case o.CheckOnly:
@@ -112,6 +118,9 @@ type loader struct {
 	cancel context.CancelCauseFunc
 	jobs   chan job
 	held   *budget
+	// waits tells the user, once, that writes are tried again.
+	waits func(why error)
+	told  sync.Once
 
 	mu      sync.Mutex
 	next    uint64              // every record before this one is written
@@ -134,6 +143,9 @@ func load(ctx context.Context, o ImportOptions, s cli.Streams, rd *reader, bar *
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	l := &loader{c: c, o: o, cancel: cancel, jobs: make(chan job), held: newBudget(heldMax), next: skip, done: make(map[uint64]struct{})}
+	l.waits = func(why error) {
+		l.told.Do(func() { note(s, o.Quiet, "%v; trying again for up to %v", why, retryFor) })
+	}
 	var wg sync.WaitGroup
 	for range o.InFlight {
 		wg.Go(func() { l.work(ctx) })
@@ -149,7 +161,7 @@ func load(ctx context.Context, o ImportOptions, s cli.Streams, rd *reader, bar *
 	}
 	if err != nil {
 		if st.path != "" {
-			err = fmt.Errorf("%w\n  %d records are written; continue with resume", err, l.next)
+			err = fmt.Errorf("%w\n  %d records are written; go on with --resume", err, l.next)
 		}
 		return err
 	}
@@ -234,6 +246,7 @@ func (l *loader) write(ctx context.Context, j job) error {
 		if err == nil || !again || ctx.Err() != nil || time.Since(began) > retryFor {
 			return err
 		}
+		l.waits(err)
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/atlas-edge/atlas/client"
 	"github.com/atlas-edge/atlas/client/cli"
@@ -84,7 +85,7 @@ func report(s cli.Streams, t *cli.Target, err error) int {
 	case errors.As(err, &unreachable):
 		code, text = cli.ExitConnect, t.Explain(unreachable.cause)
 	case errors.Is(err, errUsage):
-		code, text = cli.ExitUsage, err.Error()
+		code, text = cli.ExitUsage, strings.TrimPrefix(err.Error(), errUsage.Error()+": ")
 	case errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrUnknown):
 		code, text = cli.ExitConnect, err.Error()
 	default:

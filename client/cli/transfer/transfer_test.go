@@ -229,7 +229,7 @@ func TestImportResumes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
 	mustExport(t, ExportOptions{Target: source, Path: path}, cli.ExitOK)
 	notes := mustImport(t, ImportOptions{Target: sink, Path: path, InFlight: 8}, cli.ExitError)
-	if !strings.Contains(notes, "denied: no") || !strings.Contains(notes, "continue with resume") {
+	if !strings.Contains(notes, "denied: no") || !strings.Contains(notes, "go on with --resume") {
 		t.Errorf("notes: %s", notes)
 	}
 	before := writes.Load()
@@ -353,4 +353,46 @@ func FuzzReader(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What went wrong is said by the names that a user can give.
+func TestMessages(t *testing.T) {
+	n := &fakenode.Node{}
+	target := cli.Target{Endpoint: n.Start(t)}
+	n.Put("users.a", "x")
+	path := filepath.Join(t.TempDir(), "f.atlas")
+	mustExport(t, ExportOptions{Target: target, Path: path}, cli.ExitOK)
+	if notes := mustExport(t, ExportOptions{Target: target, Path: path}, cli.ExitUsage); notes != path+" exists: go on with it by --resume, or replace it by --force\n" {
+		t.Errorf("existing file: %q", notes)
+	}
+	_, notes, code := run(t, func(s cli.Streams) int { return Import(t.Context(), ImportOptions{Target: target}, s) }, strings.NewReader(""))
+	if code != cli.ExitError || !strings.HasPrefix(notes, "standard input: not an export file") {
+		t.Errorf("empty input: exit %d, %q", code, notes)
+	}
+}
+
+// An import waits for a node that takes no writes for a while; it did so for two minutes without a word.
+func TestImportSaysThatItWaits(t *testing.T) {
+	n := &fakenode.Node{}
+	target := cli.Target{Endpoint: n.Start(t)}
+	for i := range 20 {
+		n.Put(fmt.Sprintf("users.%d", i), "x")
+	}
+	path := filepath.Join(t.TempDir(), "f.atlas")
+	mustExport(t, ExportOptions{Target: target, Path: path}, cli.ExitOK)
+	var refused atomic.Int64
+	n.SetHook(func(c *fakenode.Conn, tag, line string) (bool, error) {
+		if !strings.HasPrefix(line, "KEY WRITE ") || refused.Add(1) > 30 {
+			return false, nil
+		}
+		c.Raw("[ID:" + tag + "] ERROR WARN unavailable: not applied: disk is full\r\n")
+		return true, nil
+	})
+	notes := mustImport(t, ImportOptions{Target: target, Path: path}, cli.ExitOK)
+	if want := "unavailable: not applied: disk is full; trying again for up to 2m0s\n"; strings.Count(notes, want) != 1 {
+		t.Errorf("got %q", notes)
+	}
+	if refused.Load() <= 30 {
+		t.Errorf("only %d writes were refused", refused.Load())
+	}
 }
