@@ -5,7 +5,7 @@ package storage
 import (
 	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"io"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -207,7 +207,10 @@ func (s *Scan) newestOf() (ok, found bool, err error) {
 		if n == nextsBeforeSeek {
 			s.seekB = appendVersion(append(s.seekB[:0], s.bare...), s.o.At)
 			if !s.it.SeekGE(s.seekB) || !s.atBare() {
-				return false, false, errors.Join(ErrCorrupt, s.it.Error())
+				if err := s.it.Error(); err != nil {
+					return false, false, err
+				}
+				return false, false, fmt.Errorf("%w: a version of a key of %d bytes is there and not found", ErrCorrupt, len(s.bare))
 			}
 			if err := s.keep(); err != nil {
 				return false, false, err
@@ -220,7 +223,10 @@ func (s *Scan) newestOf() (ok, found bool, err error) {
 		found = true
 		ok = s.it.Prev()
 	}
-	return ok, found, nil
+	if !ok { // at the first key of all, or because the version before could not be read, which may be the one
+		err = s.it.Error()
+	}
+	return ok, found, err
 }
 
 // keep copies the record under the iterator.

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 func TestTablesBySeeking(t *testing.T) {
@@ -227,5 +228,76 @@ func TestSample(t *testing.T) {
 	}
 	if got, err := s.DiskUsage("g"); err != nil || got < n*100 {
 		t.Error(got, err)
+	}
+}
+
+// TestReverseScanWithAFailingDisk fails the i-th read of a table while a key of many versions is scanned backwards: what is given is the
+// newest version that is old enough, or an error that is not one of damage. It once was an older version, with the error after it, which
+// a scan with a limit never saw; and a read that failed in the middle of a key was called damage, which stops the node.
+func TestReverseScanWithAFailingDisk(t *testing.T) {
+	base := vfs.NewMem()
+	var countdown atomic.Int64 // reads of tables until one fails, and those after it; below 0: none does
+	countdown.Store(-1)
+	var failed atomic.Int64
+	fs := errorfs.Wrap(base, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind != errorfs.OpFileReadAt || !strings.HasSuffix(op.Path, ".sst") || countdown.Load() < 0 || countdown.Add(-1) >= 0 {
+			return nil
+		}
+		countdown.Store(0) // the next one fails, too
+		failed.Add(1)
+		return errorfs.ErrInjected
+	}))
+	// Rows and versions of many sizes, so that a block ends at every place within a key.
+	const rows = 300
+	last := make(map[string]Timestamp, rows)
+	s := mustOpen(t, memOptions(fs))
+	for i := range rows {
+		for n := range 1 + i%11 {
+			size := 10
+			if n == i%11 { // the newest, which stands in the row's block, others elsewhere
+				size = 900 + 137*(i%40)
+			}
+			last[string(row(i))] = Timestamp(10 + n)
+			put(t, s, "g", string(row(i)), Timestamp(10+n), Version{Value: make([]byte, size)})
+		}
+	}
+	if err := s.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, s)
+	// read scans with a read that fails, and gives the number of rows.
+	read := func(at Timestamp, reads int64) (n int, err error) {
+		s := mustOpen(t, memOptions(fs)) // with an empty cache
+		defer mustClose(t, s)
+		sc, err := s.NewScan(ScanOptions{Group: "g", At: at, Reverse: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		countdown.Store(reads)
+		defer countdown.Store(-1)
+		for ; sc.Next(); n++ {
+			if got, want := sc.Version().Time, min(at, last[string(sc.Rest())]); got != want {
+				t.Errorf("read %d at %d fails: %s has version %d, want %d", reads, at, sc.Rest(), got, want)
+			}
+		}
+		return n, errors.Join(sc.Err(), sc.Close(), s.Err())
+	}
+	for _, at := range []Timestamp{14, newest} {
+		for reads := int64(0); ; reads++ {
+			before := failed.Load()
+			n, err := read(at, reads)
+			if failed.Load() == before {
+				if n != rows || err != nil {
+					t.Fatalf("without a failure: %d rows, want %d: %v", n, rows, err)
+				}
+				break
+			}
+			if n == rows || !errors.Is(err, errorfs.ErrInjected) || errors.Is(err, ErrCorrupt) {
+				t.Fatalf("read %d at %d failed: %d rows: %v", reads, at, n, err)
+			}
+		}
+	}
+	if failed.Load() < 20 {
+		t.Fatalf("%d reads failed: too few to mean anything", failed.Load())
 	}
 }
