@@ -239,7 +239,7 @@ func (s *space) dropBallast() bool {
 	return true
 }
 
-// layBallast puts the ballast in place if there is room for it; false if not.
+// layBallast puts the ballast in place if it is not there and there is room for it; false if not.
 func (s *space) layBallast() bool {
 	if s.ballast == 0 || s.held.Load() {
 		return true
@@ -247,7 +247,10 @@ func (s *space) layBallast() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.free.Load() < s.minFree+s.ballast {
-		return false
+		// There is no room to lay it anew; one that is there, from an earlier start, is as good.
+		_, err := s.fs.Stat(s.path(ballastName))
+		s.held.Store(err == nil)
+		return err == nil
 	}
 	if err := s.fill(ballastName, s.ballast); err != nil {
 		s.health.log.Warn("the ballast cannot be laid", "bytes", s.ballast, "error", err)

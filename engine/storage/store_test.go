@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -436,6 +437,43 @@ func TestNearlyFullDiskRefusesAndRecovers(t *testing.T) {
 	}
 	if m := s.Metrics(); m.DiskFull {
 		t.Fatalf("%+v", m)
+	}
+	mustClose(t, s)
+}
+
+// TestBallastOfAnEarlierStart: the reserve that an earlier start has laid is given up like one of this start's, when the disk is too full by
+// then to lay one anew. It was once not known any more: the disk filled up, nothing was given up, and the store failed for good.
+func TestBallastOfAnEarlierStart(t *testing.T) {
+	mem := vfs.NewMem()
+	const minFree, ballast = 100 << 20, 1 << 20
+	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30, TotalBytes: 2 << 30})
+	o := memOptions(mem)
+	o.MinFreeBytes, o.BallastBytes, o.SpaceWait = minFree, ballast, 20*time.Millisecond
+	mustClose(t, mustOpen(t, o))
+
+	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: minFree + ballast/2, TotalBytes: 2 << 30})
+	var filled atomic.Bool
+	var met atomic.Int64
+	o.FS = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind != errorfs.OpFileWrite || !strings.HasSuffix(op.Path, ".log") || !filled.Load() {
+			return nil
+		}
+		if _, err := mem.Stat(mem.PathJoin(o.Dir, ballastName)); err != nil {
+			return nil // it was given up, and there is room
+		}
+		met.Add(1)
+		return syscall.ENOSPC
+	}))
+	s := mustOpen(t, o)
+	filled.Store(true)
+	b := s.NewBatch()
+	defer b.Close()
+	b.PutVersion("g", []byte(".a"), 10, 0, Version{Value: []byte("x")})
+	if err := b.Commit(true); err != nil {
+		t.Fatalf("a commit on its way, with a reserve: %v", err)
+	}
+	if met.Load() != 1 {
+		t.Fatalf("the disk was full %d times, want once", met.Load())
 	}
 	mustClose(t, s)
 }
