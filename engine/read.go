@@ -61,7 +61,7 @@ func (s *Session) Get(ctx context.Context, raw []byte) (*Item, error) {
 
 // mayShow is nil if the version is live and the caller may read it; else the key is not there for him.
 func (s *Session) mayShow(a *access, k key.Key, v *storage.Version) error {
-	if expired(v.Expires, s.e.clock.Wall()) {
+	if expired(v.Expires, a.view.Now) {
 		return notFound(k)
 	}
 	if err := a.key(authz.VerbRead, k.Rest()); err != nil {
@@ -155,7 +155,7 @@ func (s *Session) Scan(ctx context.Context, r ScanRequest) (*Scan, error) {
 	}
 	scan.access = access{e: s.e, reader: s.e.store, group: k.Group(), view: view, principal: s.principal}
 	rows, err := s.e.store.NewScan(storage.ScanOptions{
-		Group: k.Group(), Lower: lower, Upper: upper, At: view.At, Now: s.e.clock.Wall(), Reverse: r.Reverse, KeysOnly: !r.Values,
+		Group: k.Group(), Lower: lower, Upper: upper, At: view.At, Now: view.Now, Reverse: r.Reverse, KeysOnly: !r.Values,
 	})
 	if err != nil {
 		return nil, s.e.readError(err)
@@ -233,7 +233,7 @@ func (s *Scan) check() error {
 	return err
 }
 
-// Rewind begins again on the same snapshot, and gives the same rows. An error stays.
+// Rewind begins again on the same snapshot. It gives the same rows, unless grants have changed meanwhile. An error stays.
 func (s *Scan) Rewind() error {
 	s.rows.Rewind()
 	s.limit, s.seen = s.most, 0
@@ -285,7 +285,7 @@ func (s *Session) Count(ctx context.Context, prefix []byte) (n int64, err error)
 		}
 		if a.open() {
 			n, err := s.e.store.Count(ctx, storage.ScanOptions{
-				Group: k.Group(), Lower: lower, Upper: upper, At: a.view.At, Now: s.e.clock.Wall(), KeysOnly: true,
+				Group: k.Group(), Lower: lower, Upper: upper, At: a.view.At, Now: a.view.Now, KeysOnly: true,
 			})
 			if err != nil {
 				return 0, s.e.readError(err)
@@ -324,7 +324,7 @@ func (s *Session) Sample(ctx context.Context, prefix []byte, n int) ([][]byte, e
 		return s.sampleAll(ctx, prefix, n)
 	}
 	rests, err := s.e.store.Sample(ctx, storage.ScanOptions{
-		Group: k.Group(), Lower: lower, Upper: upper, At: a.view.At, Now: s.e.clock.Wall(), KeysOnly: true,
+		Group: k.Group(), Lower: lower, Upper: upper, At: a.view.At, Now: a.view.Now, KeysOnly: true,
 	}, n, rand.Uint64())
 	if err != nil {
 		return nil, s.e.readError(err)

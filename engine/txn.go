@@ -236,7 +236,7 @@ func (t *Txn) enter(k key.Key) error {
 		return t.e.readError(err)
 	}
 	// After the view: the snapshot holds all that is visible at it.
-	t.group, t.at, t.now, t.snapshot = group, view.At, t.e.clock.Wall(), t.e.store.NewSnapshot()
+	t.group, t.at, t.now, t.snapshot = group, view.At, view.Now, t.e.store.NewSnapshot()
 	return nil
 }
 

@@ -25,7 +25,9 @@ type group struct {
 	// visible: see registry.view. While inFlight is 0 run alone changes both, else publish alone changes visible.
 	visible  atomic.Uint64
 	inFlight atomic.Int32
-	lists    atomic.Uint32
+	// began is a time of Clock.Wall from before the oldest of these rounds drew its first: none of them has one before it.
+	began atomic.Uint64
+	lists atomic.Uint32
 
 	commands, reads atomic.Uint64 // since the group came into memory
 
@@ -39,7 +41,8 @@ func (g *group) begin(clock *hlc.Clock) {
 	for {
 		n := g.inFlight.Load()
 		if n == 0 {
-			// So that readers do not go back from the times that they read at while nothing was under way.
+			// So that readers do not go back from the times that they read at, and judged by, while nothing was under way.
+			g.began.Store(clock.Wall())
 			g.visible.Store(max(g.visible.Load(), clock.Read()))
 		}
 		if g.inFlight.CompareAndSwap(n, n+1) {

@@ -16,6 +16,9 @@ import (
 type ReadView struct {
 	// At is the time to read at.
 	At Timestamp
+	// Now is the time to judge by what has expired: what expires at or before it is gone. It is not before At, and every command that
+	// is not visible at At will have had a time at or after it. So nobody finds a value gone that a command then finds there, and renews.
+	Now Timestamp
 	// TableLists and KeyLists say whether the group has lists of grants on tables and on keys.
 	TableLists, KeyLists bool
 }
@@ -39,8 +42,8 @@ func listsOf(s command.GroupState) lists {
 	return l
 }
 
-func (l lists) view(at Timestamp) ReadView {
-	return ReadView{At: at, TableLists: l&listsOfTables != 0, KeyLists: l&listsOfKeys != 0}
+func (l lists) view(at, now Timestamp) ReadView {
+	return ReadView{At: at, Now: max(at, now), TableLists: l&listsOfTables != 0, KeyLists: l&listsOfKeys != 0}
 }
 
 // registry is where readers find the groups that are in memory, and what they need of those that are not.
@@ -102,8 +105,8 @@ func (r *registry) find(name string) *group {
 	return s.groups[name]
 }
 
-// view is ReadView for a reader that read the clock before.
-func (r *registry) view(name string, now Timestamp) (ReadView, error) {
+// view is ReadView for a reader that read the clock before, first by Wall and then by Read.
+func (r *registry) view(name string, wall, now Timestamp) (ReadView, error) {
 	s := r.shard(name)
 	s.mu.RLock()
 	g := s.groups[name]
@@ -112,16 +115,17 @@ func (r *registry) view(name string, now Timestamp) (ReadView, error) {
 	s.mu.RUnlock()
 	if g != nil {
 		g.reads.Add(1)
+		began := g.began.Load() // before inFlight, so that what it stands for is visible or under way
 		// Without a round under way, all that was drawn is durable, and every time yet to be drawn is above the clock reading that the caller came with.
 		idle := g.inFlight.Load() == 0
 		at := g.visible.Load()
-		if idle {
-			at = max(at, now)
+		if !idle {
+			return lists(g.lists.Load()).view(at, began), nil
 		}
-		return lists(g.lists.Load()).view(at), nil
+		return lists(g.lists.Load()).view(max(at, now), wall), nil
 	}
 	if known {
-		return cold.view(now), nil
+		return cold.view(now, wall), nil
 	}
 	state, err := loadState(r.store, name)
 	if err != nil {
@@ -136,7 +140,7 @@ func (r *registry) view(name string, now Timestamp) (ReadView, error) {
 		s.cold[name] = l
 	}
 	s.mu.Unlock()
-	return l.view(now), nil
+	return l.view(now, wall), nil
 }
 
 // loadState reads what Apply keeps about a group as a whole.

@@ -193,12 +193,14 @@ func (t Ticket) Wait(ctx context.Context) (command.Result, error) {
 	}
 }
 
-// ReadView says at which time the group is to be read now, and whether it has lists of grants. Everything acknowledged before the call
-// is visible at that time, nothing that is not durable is, and reads of storage must begin after the call.
+// ReadView says at which time the group is to be read now, by which time expiry is judged, and whether it has lists of grants.
+// Everything acknowledged before the call is visible at that time, nothing that is not durable is, and reads of storage must begin
+// after the call.
 func (r *Replicator) ReadView(group string) (ReadView, error) {
 	// The clock is read before the registry is asked: a group that enters later draws later times.
+	wall := r.opts.Clock.Wall()
 	now := r.opts.Clock.Read()
-	v, err := r.registry.view(group, now)
+	v, err := r.registry.view(group, wall, now)
 	if err != nil {
 		r.failIfDamaged(err)
 		return ReadView{}, err
