@@ -148,6 +148,9 @@ func (c *Core) checkFields(m *Message) error {
 		if m.Last == 0 && m.Chain != 0 {
 			return fmt.Errorf("chain %016x before the first slot", m.Chain)
 		}
+		if m.Commit < m.Last && m.Last-m.Commit > EntriesPerMessageMax { // its owner could not have brought it here
+			return fmt.Errorf("%d slots behind commit %d exceed limit %d", m.Last-m.Commit, m.Commit, EntriesPerMessageMax)
+		}
 		if m.Commit > m.Last || m.First == 0 || m.First > m.Commit+2 || m.First > m.Last+1 || m.StopSlot > m.Commit || !m.Accepted.Less(m.Ballot) || !m.GlobalPromised.Less(m.Ballot) {
 			return fmt.Errorf("commit %d, last %d, first %d, stop-sign in %d, accepted %s, promised globally %s do not go together",
 				m.Commit, m.Last, m.First, m.StopSlot, m.Accepted, m.GlobalPromised)

@@ -23,9 +23,11 @@ const (
 	TimeMax Timestamp = 1<<63 - 1
 	// PayloadLenMax bounds the payload of one entry, in bytes: a value of 128 MiB, and room for what comes with it.
 	PayloadLenMax = 256 << 20
-	// EntriesPerMessageMax bounds the entries of one message: what two owners may leave unchosen.
+	// EntriesPerMessageMax bounds the entries of one message, and of a log those that are not known to be chosen where it is promised
+	// with: what two owners may leave unchosen.
 	EntriesPerMessageMax = 2 * UncommittedEntriesMax
-	// UncommittedBytesMax bounds Tuning.UncommittedBytes, so that what two owners leave unchosen fits into one message.
+	// UncommittedBytesMax bounds Tuning.UncommittedBytes and MessageBytes, so that what two owners leave unchosen fits into one
+	// message.
 	UncommittedBytesMax = 128 << 20
 	// ConfigurationsMax bounds the configurations of a group that are not retired.
 	ConfigurationsMax = 4
@@ -47,11 +49,11 @@ type Tuning struct {
 	// every peer, and long recovery messages.
 	UncommittedEntries int
 	UncommittedBytes   int
-	// MessageBytes is the payload after which an Accept, Learn or FetchReply is cut; one entry may pass it. At least 1; default
-	// 1 MiB. Small: many messages. Large: one group holds up the others that share a stream.
+	// MessageBytes is the payload after which an Accept, Learn or FetchReply is cut; one entry may pass it. Between 1 and
+	// UncommittedBytesMax; default 1 MiB. Small: many messages. Large: one group holds up the others that share a stream.
 	MessageBytes int
-	// InflightMessages is how many Accepts to one peer may wait for their answer. At least 1; default 64. Small: a long way to
-	// a peer bounds the rate at which it follows. Large: more is sent again after a loss.
+	// InflightMessages is how many messages of entries to one peer may wait for their answer; one, while it is silent. At least 1;
+	// default 64. Small: a long way to a peer bounds the rate at which it follows. Large: more is sent again after a loss.
 	InflightMessages int
 	// RetainedEntries and RetainedBytes are the applied end of the log that an owner keeps in memory for peers that lag;
 	// further back it reads the disk. At least 0; default 1,024 and 4 MiB.
@@ -92,7 +94,7 @@ func (t *Tuning) validate() error {
 	}{
 		{"UncommittedEntries", t.UncommittedEntries, 1, UncommittedEntriesMax},
 		{"UncommittedBytes", t.UncommittedBytes, 1, UncommittedBytesMax},
-		{"MessageBytes", t.MessageBytes, 1, math.MaxInt},
+		{"MessageBytes", t.MessageBytes, 1, UncommittedBytesMax},
 		{"InflightMessages", t.InflightMessages, 1, math.MaxInt},
 		{"RetainedEntries", t.RetainedEntries, 0, math.MaxInt},
 		{"RetainedBytes", t.RetainedBytes, 0, math.MaxInt},

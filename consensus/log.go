@@ -150,6 +150,7 @@ func (c *Core) readLog(lo, hi Slot) ([]Entry, error) {
 	if lo < c.rec.First {
 		return nil, c.fail("slot %d is wanted of a log that is kept from %d", lo, c.rec.First)
 	}
+	hi = min(hi, lo+EntriesPerMessageMax/2-1)
 	entries, err := c.log.Entries(lo, hi, c.tuning.MessageBytes)
 	if err != nil {
 		c.err = fmt.Errorf("read slots %d..%d: %w", lo, hi, err)

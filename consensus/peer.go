@@ -2,7 +2,11 @@
 
 package consensus
 
-import "github.com/atlas-edge/atlas/consensus/quorum"
+import (
+	"slices"
+
+	"github.com/atlas-edge/atlas/consensus/quorum"
+)
 
 // role is what a peer is for the own ballot.
 type role uint8
@@ -68,9 +72,10 @@ type peer struct {
 	next   Slot   // streaming, teaching: the first slot not yet sent
 	match  Slot   // durable there: accepted at the own ballot; of a learner, learned
 	acked  bool   // match is set: also 0 is accepted
-	ends   []Slot // of the Accepts or Learns on the way, rising
+	ends   []Slot // of the AcceptSync, Accepts or Learns on the way, rising
 	nacked Slot   // streaming: began again from here because of a Nack, and no progress since; learning: asked for by a Nack
 
+	silent      bool      // it did not answer in time, and has not since
 	waiting     bool      // learning, lost: a Learn or a Snapshot is out
 	since       Timestamp // when the oldest unanswered question was asked, or the last was answered if that is later
 	sentAt      Timestamp // anything
@@ -133,6 +138,7 @@ func (pr *peer) committed(c *Core, before Slot, size int) {
 
 func (pr *peer) onAccepted(c *Core, m *Message) {
 	upTo := m.Slot
+	pr.silent = false
 	if pr.commitKnown = max(pr.commitKnown, m.Commit); upTo >= pr.match {
 		pr.commitKnown = m.Commit // also less than before: after a restart
 	}
@@ -142,12 +148,13 @@ func (pr *peer) onAccepted(c *Core, m *Message) {
 	}
 	pr.acked, pr.match, pr.nacked, pr.since = true, upTo, 0, c.clock
 	pr.dropEnds(upTo)
-	if pr.mode != streaming || pr.next <= upTo {
-		pr.mode, pr.next = streaming, max(pr.next, upTo+1)
+	if pr.next = max(pr.next, upTo+1); pr.mode != lost || c.keeps(pr.next) {
+		pr.mode = streaming
 	}
 }
 
 func (pr *peer) onLearned(c *Core, upTo Slot) {
+	pr.silent = false
 	switch {
 	case pr.role == learner && pr.mode == teaching:
 		pr.dropEnds(upTo)
@@ -182,6 +189,7 @@ func (pr *peer) dropEnds(upTo Slot) {
 
 // onNack begins again from where the peer says. A Nack that was overtaken changes nothing.
 func (pr *peer) onNack(c *Core, m *Message) {
+	pr.silent = false
 	switch {
 	case pr.mode == lost:
 		return // what it lacks is not kept; the snapshot's Learned says more
@@ -211,16 +219,34 @@ func (pr *peer) onNack(c *Core, m *Message) {
 	}
 }
 
-// toSync chooses between an AcceptSync and, for a peer that lacks more than is in memory, a Learn before it.
+// toSync chooses between an AcceptSync and, for a peer that lacks more than is in memory or fits a message, a Learn before it.
 func (pr *peer) toSync(c *Core) {
 	switch {
 	case !c.keeps(pr.base + 1):
 		pr.mode, pr.waiting = lost, false
-	case pr.base+1 >= c.tailFirst():
+	case pr.base+1 >= c.tailFirst() && (pr.base >= c.rec.Commit || pr.syncFits(c)):
 		pr.mode = syncing
 	default:
 		pr.mode = learning
 	}
+}
+
+// syncFits reports whether what an AcceptSync has to hold, the recovered log after base, fits a message with one more payload
+// on top. Where nothing of it is chosen it always does. Requires: it is in memory.
+func (pr *peer) syncFits(c *Core) bool {
+	if c.recovered > pr.base+EntriesPerMessageMax {
+		return false
+	}
+	size := 0
+	for _, e := range c.slots(pr.base+1, c.recovered) {
+		size += len(e.Payload)
+	}
+	return size <= MessageLenMax/2
+}
+
+// room reports whether another message of entries may be on its way. To a peer that is silent there is one at a time.
+func (pr *peer) room(c *Core) bool {
+	return len(pr.ends) < c.tuning.InflightMessages && !(pr.silent && len(pr.ends) > 0)
 }
 
 func (pr *peer) wantsSend(c *Core) bool {
@@ -230,9 +256,9 @@ func (pr *peer) wantsSend(c *Core) bool {
 	case learning, lost:
 		return !pr.waiting
 	case teaching:
-		return pr.flush && len(pr.ends) < c.tuning.InflightMessages
+		return pr.flush && pr.room(c)
 	case streaming:
-		return pr.next <= c.rec.Last && len(pr.ends) < c.tuning.InflightMessages || pr.flush
+		return pr.next <= c.rec.Last && pr.room(c) || pr.flush
 	}
 	return false
 }
@@ -274,16 +300,14 @@ func (pr *peer) sendSync(c *Core) {
 	if err != nil {
 		return // kept in c.err
 	}
-	entries := c.slots(pr.base+1, c.rec.Last)
-	if whole := c.recovered; pr.base < whole {
-		entries = append(entries[:whole-pr.base:whole-pr.base], cut(entries[whole-pr.base:], c.tuning.MessageBytes)...)
-	} else {
-		entries = cut(entries, c.tuning.MessageBytes)
-	}
+	entries := c.slots(pr.base+1, max(c.recovered, pr.base))
+	rest := cut(c.slots(max(c.recovered, pr.base)+1, c.rec.Last), c.tuning.MessageBytes)
+	entries = append(slices.Clip(entries), rest[:max(0, min(len(rest), EntriesPerMessageMax-len(entries)))]...)
 	pr.put(c, Message{
 		Type: AcceptSync, Slot: pr.base, Chain: before, Entries: entries, Scope: c.scope, Home: c.home, Epoch: c.epoch(),
 	})
-	pr.mode, pr.next, pr.ends, pr.since = streaming, pr.base+Slot(len(entries))+1, nil, c.clock
+	pr.mode, pr.next, pr.since = streaming, pr.base+Slot(len(entries))+1, c.clock
+	pr.ends = append(pr.ends[:0], pr.next-1)
 }
 
 func (pr *peer) sendLearn(c *Core) {
@@ -306,7 +330,7 @@ func (pr *peer) sendLearns(c *Core) {
 	if pr.acked && pr.match+1 == pr.next {
 		pr.since = c.clock
 	}
-	for len(pr.ends) < c.tuning.InflightMessages {
+	for pr.room(c) {
 		m := Message{Type: Learn, Slot: pr.next - 1, Scope: c.scope, Home: c.home}
 		var err error
 		switch {
@@ -325,9 +349,9 @@ func (pr *peer) sendLearns(c *Core) {
 			return // kept in c.err
 		}
 		pr.put(c, m)
-		pr.flush = true
 		pr.next += Slot(len(m.Entries))
 		pr.ends = append(pr.ends, pr.next-1)
+		pr.flush = pr.next <= c.rec.Commit
 	}
 }
 
@@ -336,7 +360,7 @@ func (pr *peer) sendAccepts(c *Core) {
 		pr.since = c.clock
 	}
 	epoch := c.epoch()
-	for pr.next <= c.rec.Last && len(pr.ends) < c.tuning.InflightMessages {
+	for pr.next <= c.rec.Last && pr.room(c) {
 		if !c.keeps(pr.next) {
 			pr.mode, pr.base, pr.waiting = lost, pr.next-1, false
 			return
@@ -371,6 +395,7 @@ func (pr *peer) tick(c *Core) {
 			if !acked {
 				match = pr.base
 			}
+			pr.silent = true
 			pr.teach(c, match)
 		}
 		if (pr.next <= c.rec.Commit || pr.knownEstablished < c.rec.Established && len(pr.ends) == 0) && c.clock >= pr.unsentAt+c.tuning.LearnAfter {
@@ -383,9 +408,9 @@ func (pr *peer) tick(c *Core) {
 		pr.nacked, pr.waiting, pr.since = 0, false, c.clock
 		pr.toSync(c)
 	case pr.mode == streaming && late && !pr.acked:
-		pr.mode, pr.ends, pr.since = syncing, nil, c.clock
+		pr.mode, pr.ends, pr.silent, pr.since = syncing, nil, true, c.clock
 	case pr.mode == streaming && late && pr.match+1 < pr.next:
-		pr.next, pr.nacked, pr.ends, pr.since = pr.match+1, 0, nil, c.clock
+		pr.next, pr.nacked, pr.ends, pr.silent, pr.since = pr.match+1, 0, nil, true, c.clock
 	case pr.mode == streaming && (pr.commitKnown < c.rec.Commit || pr.knownEstablished < c.rec.Established):
 		wait := c.tuning.RetryAfter
 		if pr.commitSent < c.rec.Commit || pr.sentEstablished < c.rec.Established {

@@ -99,7 +99,7 @@ func (p *proposer) appendState(w *stateWriter, won bool) {
 		for _, s := range pr.ends {
 			w.n(uint64(s))
 		}
-		w.flags(pr.asked, pr.acked, pr.waiting, pr.flush)
+		w.flags(pr.asked, pr.acked, pr.silent, pr.waiting, pr.flush)
 	}
 }
 
