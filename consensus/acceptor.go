@@ -284,8 +284,10 @@ func (c *Core) onAccept(m *Message) error {
 	return nil
 }
 
-// heard takes what the owner says of its log besides the entries.
+// heard takes what the owner says of its log besides the entries. It is answered with what is established here, and never says that
+// again: so that is durable first.
 func (c *Core) heard(m *Message) {
+	c.mustSync = c.mustSync || c.rec.Established < m.Established
 	c.establish(m.Established)
 	c.commitTo(m.Commit)
 }

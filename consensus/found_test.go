@@ -112,3 +112,25 @@ func TestSnapshotOfAWrongTime(t *testing.T) {
 		}
 	}
 }
+
+// TestEstablishedIsDurableBeforeItIsTold: an acceptor told its owner which configuration it knew to be established, and forgot it in a
+// crash. The owner never said it again, and the node went on to list the group as one that is to be moved.
+func TestEstablishedIsDurableBeforeItIsTold(t *testing.T) {
+	q := layout([]int{3}, 1, 0)
+	c, err := New(Options{Self: 2, Configurations: configs(1, q), Log: memoryLog(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := Ballot{1, 1, 1}
+	if err := c.Step(Message{Type: AcceptSync, From: 1, To: 2, Ballot: b, Home: q.All()}); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, c)
+	if err := c.Step(Message{Type: Accept, From: 1, To: 2, Ballot: b, Established: 1}); err != nil {
+		t.Fatal(err)
+	}
+	r := c.Ready()
+	if len(r.MsgsAfterSync) != 1 || r.MsgsAfterSync[0].Established != 1 || !r.MustSync {
+		t.Errorf("must sync %t: %v", r.MustSync, r.MsgsAfterSync)
+	}
+}
