@@ -134,3 +134,27 @@ func TestEstablishedIsDurableBeforeItIsTold(t *testing.T) {
 		t.Errorf("must sync %t: %v", r.MustSync, r.MsgsAfterSync)
 	}
 }
+
+// TestWonBallotCanBeGivenUp: an owner whose home lost its quorum before it had recovered the log could neither release the group nor
+// give up its ballot, and a campaign did nothing: acceptors that were tied to it kept the group for it.
+func TestWonBallotCanBeGivenUp(t *testing.T) {
+	c := ownerOf(t, Options{Log: memoryLog(nil)})
+	settle(t, c)
+	b := c.ballot
+	if err := c.Release(2); err != nil {
+		t.Fatalf("%v; %+v", err, c.Status())
+	}
+	if list := sent(t, c, 2); len(list) != 1 || list[0].Type != Release || list[0].Ballot != b {
+		t.Errorf("%v", list)
+	}
+	c = ownerOf(t, Options{Log: memoryLog(nil)})
+	settle(t, c)
+	b = c.ballot
+	c.Abandon()
+	if err := c.Campaign(Global); err != nil || c.Status().State != Probing || !b.Less(c.ballot) {
+		t.Errorf("%v; %+v", err, c.Status())
+	}
+	if _, _, err := c.Propose(1, Proposal{}); !errors.Is(err, ErrNotOwner) {
+		t.Error(err)
+	}
+}

@@ -58,9 +58,10 @@ func (c *Core) mayCampaign() error {
 	return nil
 }
 
-// Abandon gives up a campaign that has not won. Those who promised may forget it.
+// Abandon gives up the own ballot, if there is one. Those who promised one that is not won may forget it. One that is won goes
+// as if another had ended it (duty 7): for an owner that does not come to serve, and would campaign anew.
 func (c *Core) Abandon() {
-	if c.err == nil && (c.state == Probing || c.state == Preparing) {
+	if c.err == nil && c.state != Follower {
 		c.stepDown()
 	}
 }

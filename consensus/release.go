@@ -9,7 +9,7 @@ import "fmt"
 // committed stays in the log (duty 7). If the message is lost, the group has no owner until someone campaigns.
 //
 // A Follower whose log was last accepted at its own ballot, one that it lost without another owner, can release that.
-// ErrNotOwner for anyone else who is not Serving.
+// ErrNotOwner for anyone else who has not won.
 func (c *Core) Release(to NodeID) error {
 	b, home, scope := c.ballot, c.home, c.scope
 	switch {
@@ -17,7 +17,7 @@ func (c *Core) Release(to NodeID) error {
 		return c.err
 	case c.state == Follower && c.rec.Accepted.Node == c.self:
 		b, home, scope = c.rec.Accepted, c.rec.AcceptedHome, Global
-	case c.state != Serving:
+	case c.state < Won:
 		return ErrNotOwner
 	}
 	if _, ok := c.newest().Quorums.Index(to); !ok || to == c.self {
