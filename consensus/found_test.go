@@ -158,3 +158,25 @@ func TestWonBallotCanBeGivenUp(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSealedAnswersWithNoState: after Seal a state that was asked for at a sealed ballot still left.
+func TestSealedAnswersWithNoState(t *testing.T) {
+	q := layout([]int{3}, 1, 0)
+	rec, _ := logOf(3, 3, "a", "b", "c")
+	rec.First = 4
+	c, err := New(Options{Self: 2, Configurations: append(configs(1, q), Configuration{Version: 2, Quorums: q}), Record: rec, Log: memoryLog(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := Ballot{1, 2, 3}
+	for _, m := range []Message{{Type: Prepare, Home: q.All()}, {Type: Fetch, Last: 3, Seq: 1}} {
+		m.From, m.To, m.Ballot = 3, 2, b
+		if err := c.Step(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Seal(2)
+	if list := sent(t, c, 3); len(list) != 0 {
+		t.Errorf("%v", list)
+	}
+}

@@ -193,7 +193,7 @@ func (c *Core) shut() {
 		c.stepDown()
 	}
 	stale := func(m Message) bool { return m.Ballot.Cfg < floor && !m.Type.fromProposer() && m.Type != Nack }
-	c.now, c.after = slices.DeleteFunc(c.now, stale), slices.DeleteFunc(c.after, stale)
+	c.now, c.after, c.owed = slices.DeleteFunc(c.now, stale), slices.DeleteFunc(c.after, stale), slices.DeleteFunc(c.owed, stale)
 }
 
 // ProposeStopSign puts a stop-sign behind the own log, which ends it for ballots of configurations below next: from now on
