@@ -180,3 +180,39 @@ func TestSealedAnswersWithNoState(t *testing.T) {
 		t.Errorf("%v", list)
 	}
 }
+
+// TestStateFromAnotherPeer: a proposer that lacked trimmed slots asked one peer for the state, and never another that had promised with
+// the same log.
+func TestStateFromAnotherPeer(t *testing.T) {
+	q := layout([]int{3}, 1, 0)
+	c, err := New(Options{Self: 1, Configurations: configs(1, q), Log: memoryLog(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	campaign(t, c)
+	campaign(t, c) // above round 1
+	settle(t, c)
+	rec, _ := logOf(3, 3, "a", "b", "c")
+	for from := NodeID(2); from <= 3; from++ {
+		err := c.Step(Message{
+			Type: Promise, From: from, To: 1, Ballot: c.ballot, Accepted: Ballot{1, 1, 2}, AcceptedHome: q.All(),
+			Last: 3, Chain: rec.LastChain, Commit: 3, First: 4,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := map[NodeID]bool{}
+	for now := Timestamp(0); now <= 3*c.tuning.SnapshotRetryAfter; now += c.tuning.SnapshotRetryAfter {
+		c.Tick(now)
+		for from := NodeID(2); from <= 3; from++ {
+			for _, m := range sent(t, c.Clone(c.log, c.fabric), from) {
+				asked[from] = asked[from] || m.Type == Fetch && m.Seq != 0
+			}
+		}
+		settle(t, c)
+	}
+	if !c.Status().Behind || !asked[2] || !asked[3] {
+		t.Errorf("behind %t, asked %v", c.Status().Behind, asked)
+	}
+}

@@ -502,7 +502,9 @@ func (p *proposer) tickPhase1(c *Core) {
 	case p.peer[p.me].answer != given: // the own promise is not durable yet
 	case p.source >= 0:
 		p.askedAt = c.clock
-		p.askAnother(p.base + Slot(len(p.fetched)))
+		if from := p.base + Slot(len(p.fetched)); !p.askAnother(from) && c.behind {
+			p.askAnother(SlotMax) // for its state, which the next has as well
+		}
 		_ = p.fetch(c) // kept in err
 	case p.short:
 		_ = p.giveUpLocal(c) // the same
