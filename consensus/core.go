@@ -36,7 +36,8 @@ var (
 // Log reads entries that earlier Readies told the caller to write.
 type Log interface {
 	// Entries returns slots from lo on, in order: at least lo, at most to hi, and no more once the payloads exceed maxBytes.
-	// The core asks only for slots First..Last of the Record. Any error stops the core for good.
+	// The core asks only for slots First..Last of the Record, and sends on what it gets: entries and payloads must not change
+	// afterwards. Any error stops the core for good.
 	Entries(lo, hi Slot, maxBytes int) ([]Entry, error)
 }
 
@@ -343,7 +344,8 @@ func (c *Core) loadTail(tail []Entry) error {
 	return nil
 }
 
-// Err is what stopped the core: ErrBroken, or what its Log returned. The caller looks at it after each Ready.
+// Err is what stopped the core: ErrBroken, or what its Log returned. The caller looks at it after each Ready, Advance and Tick
+// (duty 8).
 func (c *Core) Err() error { return c.err }
 
 // fail stops the core.

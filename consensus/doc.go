@@ -43,12 +43,14 @@
 //
 // # When a promise is durable
 //
-// Whatever says what this node has promised or accepted leaves after the batch with the Record that says so: Promise, Accepted,
-// Learned, Fortified, and the Prepare at an own ballot, since that is promised here first. An owner's AcceptSync, Accept and Learn
-// leave at once: they rest on the own promise only, and the owner's own vote counts when its batch is durable. PrePrepare promises
-// nothing, and a PrePromise only that its sender holds no lease up to some ballot: since that rests on what it has promised, it
-// leaves after the batch too. Cancel and Release need nothing durable, since no ballot is ever taken up again: not after it was
-// given up, not after a restart.
+// Whatever rests on what this node has promised, accepted or learned leaves after the batch with the Record that says so: Promise,
+// Accepted, Learned, Fortified, Confirmed, and the Prepare at an own ballot, since that is promised here first. An owner's AcceptSync,
+// Accept, Learn, Fortify and Confirm leave at once: they rest on the own promise only, which was durable before the ballot was won, and
+// the owner's own vote counts when its batch is durable. FetchReply and Snapshot leave at once too, with what was promised with or
+// is chosen, and so does a Nack, which says what this node has just promised and may forget in a crash: nothing rests on it, and
+// it costs its receiver a ballot at most. PrePrepare promises nothing, nor does a PrePromise, unless it says up to which ballot its
+// sender holds no lease: that rests on what it has promised, so it leaves after the batch. Cancel and Release need nothing durable,
+// since no ballot is ever taken up again: not after it was given up, not after a restart.
 //
 // # The caller's duties
 //
@@ -78,9 +80,10 @@
 //     snapshot takes its place, the outcome is unknown, and must be reported so.
 //  8. Give Step only messages that were authenticated as coming from From, and treat every error that is not ErrInvalid or
 //     ErrUnknownConfiguration, from any method but those that say otherwise, as the end of this node's work: stop, and say why.
-//     Look at Err after each Ready.
+//     Look at Err after each Ready, Advance and Tick, which return none.
 //  9. Call Tick at least every Tuning.FlushAfter while NeedsTick, with a clock that does not step; the time of Propose is
-//     another. A time that runs back is harmless; one that stands still delays.
+//     another. A time that runs back is harmless; one that stands still delays. Tick first after New: what was asked
+//     before is asked again at once.
 //  10. Call Advance once for each Ready, when its writes, sends and applies are done, before asking for the next. Step,
 //     Propose, Campaign and Tick may come in between. Ready's slices and Record are the core's; only messages outlive Advance.
 //  11. Answer the owner's questions about old slots: the Log given to New has every entry that Entries said to write, from
@@ -88,7 +91,8 @@
 //     lacks what goes, beyond that peers need a snapshot.
 //  12. When a campaign fails, wait before the next, at random and longer each time: two proposers can end each other's
 //     ballots for ever. Abandon one that does not come to an end, too, since it asks for ever: a local one waits for nodes of its
-//     home only, which may all be away; Status.NeedGlobal says when only a global one can help. Safety does not rest on it.
+//     home only, which may all be away; Status.NeedGlobal says when only a global one can help. Give up a won ballot that does not
+//     come to Serving as well, with Release or Abandon: acceptors that are tied to it promise nobody else. Safety does not rest on it.
 //  13. With a Snapshot send, beside it, the state as it is applied at exactly its Slot: take it before the Committed of the same
 //     Ready are applied, and after its Snapshot is ingested. (A newer state will do if Slot, Chain, Time, Established and the stop-sign are those of the Record that
 //     was written with it.) On the other side stage the state, whole and checked, then Step the message. If the next Ready has that

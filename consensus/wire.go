@@ -108,7 +108,8 @@ func implied(e *Entry, slot Slot, ballot Ballot) Entry {
 	return left
 }
 
-// DecodeMessage reads what AppendTo wrote, and nothing after it. Payloads alias src. Fields of the message that this program does
+// DecodeMessage reads what AppendTo wrote, and nothing after it. Payloads alias src, and Step keeps them: src must not be used
+// again, and stays in memory as long as one of them. Fields of the message that this program does
 // not know are skipped, those of its entries and ballots are refused: they would be lost on the way to the disk. All else that
 // AppendTo could not have written is refused too, with an error that is ErrInvalid, before anything is
 // allocated for it. From and To may be absent: whoever knows them sets them then, and holds them against the connection if
