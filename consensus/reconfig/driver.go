@@ -68,7 +68,7 @@ type Driver struct {
 	moved    uint64
 	failed   uint64
 	cursor   string
-	turn     uint64 // spreads moves over the nodes of v+1
+	turn     uint64 // of the next move: spreads first tries over the nodes of v+1
 }
 
 // peer is what the driver knows of one voter of v.
@@ -96,7 +96,8 @@ func (p *peer) answered() { p.asked, p.tries = 0, 0 }
 type move struct {
 	group string
 	to    NodeID
-	asked Timestamp
+	asked Timestamp // 0: it was not ordered yet
+	turn  uint64    // of the voter of v+1 that tries it next, if it is live
 }
 
 // NewDriver makes a driver on a registry, which stays the caller's: it applies the entries, and calls Changed after each.
@@ -277,28 +278,35 @@ func (d *Driver) take(now Timestamp) {
 	}
 }
 
-// again orders the moves that have no order out, or none that was answered in time. Each try is another node's.
+// again orders the moves that have no order out, or none that was answered in time. Each try is another node's: a move has its own
+// turn, since one that all moves share comes back to the same nodes when the numbers of moves and of nodes have a divisor in common.
 func (d *Driver) again(now Timestamp) {
 	for i := range d.moving {
 		m := &d.moving[i]
 		if !d.due(now, m.asked) {
 			continue
 		}
-		m.to = d.mover()
+		if m.asked == 0 {
+			m.turn = d.turn
+		}
+		m.to = d.mover(&m.turn)
 		if m.to == 0 {
 			return
+		}
+		if m.asked == 0 {
+			d.turn = m.turn
 		}
 		m.asked = max(now, 1)
 		d.orders = append(d.orders, Order{Kind: Migrate, To: m.to, Version: d.to(), Group: m.group})
 	}
 }
 
-// mover is a live voter of v+1, each in its turn; 0 if there is none.
-func (d *Driver) mover() NodeID {
+// mover is a live voter of v+1, from a turn on, which it moves behind it; 0 if there is none.
+func (d *Driver) mover(turn *uint64) NodeID {
 	voters := d.registry.Newest().Voters
 	for range voters {
-		id := voters[d.turn%uint64(len(voters))].Node
-		d.turn++
+		id := voters[*turn%uint64(len(voters))].Node
+		*turn++
 		if d.isLive(id) {
 			return id
 		}

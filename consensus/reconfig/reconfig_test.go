@@ -233,6 +233,49 @@ func TestChangedAfterSeveralEntries(t *testing.T) {
 	}
 }
 
+// A move that fails is tried by each node in turn, however many are under way: two moves and four nodes were two nodes for each, for
+// ever, and if those were cut off the change never ended.
+func TestEachNodeTriesEachMove(t *testing.T) {
+	for _, groups := range [][]string{{"a"}, {"a", "b"}, {"a", "b", "c", "d"}} {
+		r := registry(t, grid(1, 1, 0, 4))
+		if err := r.Apply(&Entry{Kind: SetConfig, Config: grid(2, 0, 0, 4)}); err != nil {
+			t.Fatal(err)
+		}
+		d, err := NewDriver(Options{}, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live := []NodeID{10, 11, 12, 13}
+		tried := map[string]map[NodeID]bool{}
+		now := Timestamp(second)
+		for range 40 {
+			now += 10 * second
+			d.Tick(now, live)
+			for _, o := range d.Orders() {
+				if o.Kind == Migrate { // it is lost
+					if tried[o.Group] == nil {
+						tried[o.Group] = map[NodeID]bool{}
+					}
+					tried[o.Group][o.To] = true
+					continue
+				}
+				a := Answer{Kind: o.Kind, From: o.To, Version: o.Version}
+				if o.Kind == List && o.To == 10 && o.After == "" {
+					a.Groups = groups
+				}
+				if err := d.Step(&a); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, g := range groups {
+			if len(tried[g]) != len(live) {
+				t.Errorf("of %d moves, %q was tried by %v", len(groups), g, tried[g])
+			}
+		}
+	}
+}
+
 // What a node lists is held against the limits: names that rise, of at most GroupNameLenMax bytes, and at most PageLenMax.
 func TestListIsChecked(t *testing.T) {
 	names := func(n int) (out []string) {
