@@ -12,6 +12,17 @@ import (
 	"github.com/atlas-edge/atlas/internal/failpoint"
 )
 
+// TestWhatWasFoundIsKept holds the list of bugs in the documents against what is kept of them.
+func TestWhatWasFoundIsKept(t *testing.T) {
+	wrong, err := CheckFound(os.DirFS("../.."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range wrong {
+		t.Error(w)
+	}
+}
+
 // TestEachPlantHasAStory holds the stories of the repository against the sites.
 func TestEachPlantHasAStory(t *testing.T) {
 	wrong, err := Check(os.DirFS("../.."))
@@ -55,6 +66,49 @@ func TestCheckSees(t *testing.T) {
 				fsys[c.file] = &fstest.MapFile{Data: []byte(c.text)}
 			}
 			wrong, err := Check(fsys)
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case c.want == "" && len(wrong) > 0:
+				t.Errorf("found %q", wrong)
+			case c.want != "" && (len(wrong) != 1 || !strings.Contains(wrong[0], c.want)):
+				t.Errorf("found %q, not %q", wrong, c.want)
+			}
+		})
+	}
+}
+
+// TestCheckFoundSees: each way to be wrong is seen, and nothing else.
+func TestCheckFoundSees(t *testing.T) {
+	const page = "# Why\n\n| what was wrong | kind | found by | kept as |\n| --- | --- | --- | --- |\n" +
+		"| a was wrong | safety | review | story `story_a`; plant `consensus-a` |\n| b was wrong | progress | simulator | seeds 7, 8; `TestB` of b |\n"
+	for _, c := range []struct{ name, row, file, text, want string }{
+		{"fine", "", "", "", ""},
+		{"a row more", "| c | safety | explorer | `trace_c` |\n", "consensus/explore/testdata/found/trace_c", "# x\n", ""},
+		{"nothing is kept", "| c | safety | review | a good memory |\n", "", "", "c: nothing is kept of it"},
+		{"no such story", "| c | safety | review | story `story_c` |\n", "", "", "c: story_c is not there"},
+		{"no such test", "| c | safety | review | `TestC` |\n", "", "", "c: TestC is not there"},
+		{"no such plant", "| c | safety | review | plant `consensus-c` |\n", "", "", "c: consensus-c is not there"},
+		{"no such seed", "| c | safety | review | seed 10 |\n", "", "", "c: seed 10 is not there"},
+		{"a trace in no row", "", "consensus/explore/testdata/found/trace_c", "# x\n", "no row names trace_c"},
+		{"a story in no row", "", "consensus/testdata/stories/story_c", "# C is so. (Found by a\n# reader: it was not.)\n", "no row names story_c"},
+		{"a seed in no row", "", seedsFile, "7 # b\n8 # b\n9 # sim: not the core\n11 x=1 # c\n", "no row names seed 11"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fsys := fstest.MapFS{
+				foundFile:                            {Data: []byte(page + c.row + "\nMore.\n")},
+				sitesFile:                            {Data: []byte("\tConsensusA Site = \"consensus-a\"\n")},
+				seedsFile:                            {Data: []byte("# Seeds.\n7 # b\n8 # b\n9 # sim: not the core\n")},
+				"b/b_test.go":                        {Data: []byte("package b\n\nfunc TestB(t *testing.T) {}\n")},
+				"consensus/testdata/stories/story_a": {Data: []byte("# A. (Found by a reader.)\n")},
+				"consensus/liveness/testdata/x":      {Data: []byte("# X.\n")},
+				"consensus/sim/testdata/stories/x":   {Data: []byte("# X.\n")},
+				"consensus/explore/testdata/found/story_a": {Data: []byte("# A.\n")},
+			}
+			if c.file != "" {
+				fsys[c.file] = &fstest.MapFile{Data: []byte(c.text)}
+			}
+			wrong, err := CheckFound(fsys)
 			switch {
 			case err != nil:
 				t.Fatal(err)
