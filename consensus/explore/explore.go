@@ -80,6 +80,7 @@ type Stats struct {
 	Messages, Steps, Depth     int
 	Frontier                   int
 	Cut                        bool
+	Reached                    Reached
 	Symmetry                   int   // how many permutations of nodes were taken for one; below 2 is none
 	Uneven                     error // why none were, though nodes are interchangeable
 }
@@ -579,6 +580,7 @@ func (x *explorer) reads(w *world, a action, out *outcome) error {
 	if a.kind == readIndex {
 		h.reads[a.arg-1] = read{asked: true, needed: x.histories[w.hist].acked}
 	}
+	x.stats.Reached.Reads += min(len(out.reads), 1)
 	for _, r := range out.reads {
 		q := &h.reads[r.ID-1]
 		if !q.asked {

@@ -4,6 +4,7 @@ package explore
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,10 +36,47 @@ func TestExplore(t *testing.T) {
 			if stats.Uneven != nil {
 				t.Logf("  without symmetry: %v", stats.Uneven)
 			}
+			t.Logf("  reached: %+v", stats.Reached)
 			if v != nil {
 				t.Errorf("%s", v.Transcript())
 			}
+			if stats.Cut && s.Bounds.States == defaultStates {
+				t.Error("a setup of the default suite is to be explored whole")
+			}
+			if v == nil && raceStates > longStates {
+				holdReached(t, &s, &stats.Reached)
+			}
 		})
+	}
+}
+
+// holdReached fails if the bounds allow what never came to pass: then some invariant was judged of nothing.
+func holdReached(t *testing.T, s *Setup, r *Reached) {
+	t.Helper()
+	b, last := &s.Bounds, s.Configurations[len(s.Configurations)-1].Version
+	before := 0 // ballots that the prelude wins, or may
+	for _, line := range s.Prelude {
+		if strings.HasPrefix(line, "campaign") {
+			before++
+		}
+	}
+	for _, want := range []struct {
+		asked, seen bool
+		what        string
+	}{
+		{b.Slots > 0, r.Chosen >= int(b.Slots), "all slots are chosen"},
+		{true, r.Won >= before+min(int(b.Campaigns), 1), "a ballot is won after the prelude"},
+		{b.Campaigns > 0 && b.Locals > 0, r.Won >= before+2, "a local and a global ballot are won"},
+		{b.Crashes > 0, r.Lives > 0, "a node crashes"},
+		{b.Reads > 0, r.Reads > 0, "a read is answered"},
+		{b.Compacts > 0, r.Trimmed && r.Snapshots > 0, "a log is trimmed, and a snapshot sent"},
+		{b.Configure, r.Established == last, "the last configuration is established"},
+		{b.Seals, r.Retired, "a configuration is retired"},
+		{s.Fabric, r.Leased > 0 && r.Unleased > 0, "an owner holds a lease, and one does not"},
+	} {
+		if want.asked && !want.seen {
+			t.Errorf("never: %s", want.what)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ package explore
 
 import (
 	"encoding/binary"
+	"fmt"
 	"testing"
 )
 
@@ -18,8 +19,17 @@ func TestPruningLosesNothing(t *testing.T) {
 		{Name: "crash", Nodes: 3, Bounds: Bounds{Campaigns: 2, Slots: 1, Crashes: 1, Inflight: 1, Proposers: nodes(1)}},
 		{Name: "any order", Nodes: 3, Bounds: Bounds{Campaigns: 1, Slots: 1, Network: Reorder, Proposers: nodes(1)}},
 		{Name: "repeat", Nodes: 3, Bounds: Bounds{Campaigns: 1, Slots: 1, Network: Repeat, Proposers: nodes(1)}},
+		{Name: "lease", Nodes: 3, Fabric: true, Prelude: steady, Bounds: Bounds{Campaigns: 1, Leases: true, Epochs: 1, Inflight: 1, Proposers: nodes(1, 2)}},
+		{Name: "release", Nodes: 3, Fabric: true, Prelude: steady, Bounds: Bounds{Releases: 1, Slots: 1, Inflight: 1, Proposers: nodes(1, 2)}},
+		{Name: "read", Nodes: 3, Prelude: steady, Bounds: Bounds{Campaigns: 1, Reads: 1, Inflight: 1, Proposers: nodes(1, 2)}},
+		{Name: "snapshot", Nodes: 3, Prelude: []string{"campaign 1", "run", "propose 1", "run 1 2"}, Bounds: Bounds{Campaigns: 1, Compacts: 1, Inflight: 1, Proposers: nodes(3)}},
+		{Name: "local", Configurations: only(twoAndOne), Homes: homes(regions{"a"}, regions{"a"}, regions{"b"}), Nodes: 3, Prelude: steady, Bounds: Bounds{Campaigns: 1, Locals: 1, Inflight: 1}},
+		{Name: "remove", Configurations: from1to2(threeRegions0, twoRegions0), Nodes: 3, Prelude: steady, Bounds: Bounds{Campaigns: 1, StopSigns: 1, Configure: true, Inflight: 1, Proposers: nodes(1, 2)}},
 	} {
-		s.Configurations, s.Bounds.Asymmetric = only(three), true
+		if s.Configurations == nil {
+			s.Configurations = only(three)
+		}
+		s.Bounds.Asymmetric = true
 		pruned, a := nodeStates(t, s)
 		s.Bounds.Unpruned = true
 		all, b := nodeStates(t, s)
@@ -36,7 +46,7 @@ func TestPruningLosesNothing(t *testing.T) {
 	}
 }
 
-// nodeStates are the hashes of all states without the network.
+// nodeStates are the hashes of all states without the network and what is used of the bounds.
 func nodeStates(t *testing.T, s Setup) (set map[hash128]bool, states int) {
 	t.Helper()
 	set = map[hash128]bool{}
@@ -50,7 +60,7 @@ func nodeStates(t *testing.T, s Setup) (set map[hash128]bool, states int) {
 			h := hashes[w.node[n]]
 			bytes = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(bytes, h.hi), h.lo)
 		}
-		set[hashOf(x.histories[w.hist].appendTo(bytes))] = true
+		set[hashOf(x.histories[w.hist].appendTo(fmt.Append(bytes, x.fabrics[w.fab])))] = true
 	})
 	if v != nil {
 		t.Fatal(v)

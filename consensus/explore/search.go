@@ -44,6 +44,7 @@ func explore(s *Setup, see func(*explorer, *world)) (Stats, *Violation) {
 		index uint32
 	)
 	x.symmetry = newSymmetry(x, &start)
+	x.stats.Reached = Reached{}
 	bytes = start.encode(nil, s.Nodes)
 	v.add(hashOf(bytes), 0, 0)
 	cur.add(bytes)
@@ -69,6 +70,7 @@ func explore(s *Setup, see func(*explorer, *world)) (Stats, *Violation) {
 				}
 				bytes = to.encode(bytes[:0], s.Nodes)
 				if v.add(hashOf(bytes), index, a.pack()) {
+					x.reach(&to)
 					if see != nil {
 						see(x, &to)
 					}
