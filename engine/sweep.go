@@ -105,10 +105,16 @@ type collecting struct {
 // written within the retention, so it is begun only when something has become due, and not more often than collectRounds
 // times in the time that history is kept.
 func (e *Engine) collect(ctx context.Context) error {
-	now := e.clock.Read()
+	now := e.clock.Wall()
 	// A transaction's reads are checked against the changes since its snapshot, so those are kept for as long as one may be.
 	keep := uint64(max(e.opts.Retention, command.SnapshotAgeMax) + collectSlack)
 	at := &e.collecting
+	if now <= keep || now-keep < at.due {
+		return nil
+	}
+	// While nothing is written times to read at stand still, so the clock is moved on; on a full disk it may not be.
+	_, _ = e.clock.Now() // see above
+	now = e.clock.Read()
 	if now <= keep || now-keep < at.due {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/atlas-edge/atlas/engine/authz"
 	"github.com/atlas-edge/atlas/engine/key"
+	"github.com/atlas-edge/atlas/engine/replication"
 	"github.com/atlas-edge/atlas/engine/storage"
 )
 
@@ -61,10 +62,10 @@ func (s *Session) Watch(_ context.Context, r WatchRequest) (*Watch, error) {
 		w.e.hub.unsubscribe(w.group)
 		return nil, s.e.readError(err)
 	}
-	w.after = view.At
+	w.after = settled(view)
 	if r.From != nil {
 		w.after = *r.From // also one yet to come: what is between is not after it
-		if err := w.e.checkHistory(w.after); err != nil {
+		if err := w.e.checkHistory(w.group, w.after); err != nil {
 			w.e.hub.unsubscribe(w.group)
 			return nil, err
 		}
@@ -72,14 +73,25 @@ func (s *Session) Watch(_ context.Context, r WatchRequest) (*Watch, error) {
 	return w, nil
 }
 
-// checkHistory refuses a place in history behind which changes may be gone. It is not found rather than unavailable: trying again
-// does not bring them back.
-func (e *Engine) checkHistory(after uint64) error {
+// settled is the time up to which a group has no change that the view does not show: what is not visible at At comes at Now or later.
+func settled(v replication.ReadView) uint64 { return max(v.At, v.Now-1) }
+
+// checkHistory refuses a place in a group's history behind which changes may be gone. It is not found rather than unavailable: trying
+// again does not bring them back.
+func (e *Engine) checkHistory(group string, after uint64) error {
 	swept, err := e.store.SweptTo()
 	if err != nil {
 		return e.readError(err)
 	}
-	if after < swept {
+	if after >= swept {
+		return nil
+	}
+	// Looked at last: a group that was not written up to now had nothing that could be gone.
+	record, _, err := e.replicator.Record(group)
+	if err != nil {
+		return e.readError(err)
+	}
+	if record.LastTime > after {
 		return Errorf(ClassNotFound, "changes after version %d are no longer all kept: the oldest version to watch from is now %d", after, swept)
 	}
 	return nil
@@ -154,6 +166,8 @@ func (w *Watch) read() (more bool, err error) {
 		return false, w.e.readError(err)
 	}
 	if view.At <= w.after {
+		// Nothing is new, but time goes on, and history must not end behind a watch that waits.
+		w.after = max(w.after, settled(view))
 		return false, nil
 	}
 	changes, err := w.e.store.Changes(w.group, w.after)
@@ -162,7 +176,7 @@ func (w *Watch) read() (more bool, err error) {
 	}
 	defer closeQuietly(changes)
 	// After the scan was opened: what it sees was not collected if the history is whole now.
-	if err := w.e.checkHistory(w.after); err != nil {
+	if err := w.e.checkHistory(w.group, w.after); err != nil {
 		return false, err
 	}
 	w.ready = w.ready[:0]
@@ -193,7 +207,7 @@ func (w *Watch) read() (more bool, err error) {
 	if err := changes.Err(); err != nil {
 		return false, w.e.readError(err)
 	}
-	w.after, w.partly = view.At, 0
+	w.after, w.partly = settled(view), 0
 	return false, nil
 }
 
