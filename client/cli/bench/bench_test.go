@@ -268,3 +268,16 @@ func FuzzTake(f *testing.F) {
 		}
 	})
 }
+
+// Reads of keys that nobody wrote are told apart from reads of values, with what to do about them.
+func TestNotFoundHint(t *testing.T) {
+	for _, prefilled := range []bool{false, true} {
+		var b strings.Builder
+		if err := (&Result{Missing: 3, Prefilled: prefilled}).print(&b, false); err != nil {
+			t.Fatal(err)
+		}
+		if text := b.String(); !strings.Contains(text, ", 3 not found") || strings.Contains(text, "--prefill") == prefilled {
+			t.Errorf("prefilled %v: %q", prefilled, text)
+		}
+	}
+}

@@ -55,6 +55,7 @@ type Result struct {
 	Rate        float64           `json:"per_second"`
 	Operations  []OperationResult `json:"operations"`
 	Missing     uint64            `json:"missing"`
+	Prefilled   bool              `json:"prefilled"`
 	Rows        float64           `json:"rows_per_second,omitempty"`
 	BytesIn     float64           `json:"bytes_in_per_second"`
 	BytesOut    float64           `json:"bytes_out_per_second"`
@@ -102,7 +103,7 @@ func (r *runner) result(m window, all []*stats) *Result {
 		Connections: r.o.Connections, Depth: r.o.Depth, Tagged: r.o.Tagged, Mix: r.o.Mix, Keys: r.o.Keys, Tables: r.o.Tables,
 		ValueSize: r.o.ValueSize, Skew: r.o.Skew, TargetRate: r.o.Rate,
 		Seconds: seconds, Count: m.ops, Rate: float64(m.ops) / seconds,
-		Missing: st.missing, Rows: float64(st.rows) / seconds, BytesIn: float64(st.in) / seconds, BytesOut: float64(st.out) / seconds,
+		Missing: st.missing, Prefilled: r.o.Prefill, Rows: float64(st.rows) / seconds, BytesIn: float64(st.in) / seconds, BytesOut: float64(st.out) / seconds,
 		Lost: st.lost, Cancelled: m.cancelled,
 	}
 	if st.lostBy != nil {
@@ -161,6 +162,9 @@ func (r *Result) print(w io.Writer, asJSON bool) error {
 	}
 	if r.Missing > 0 {
 		fmt.Fprintf(&b, ", %s not found", group(float64(r.Missing)))
+		if !r.Prefilled {
+			b.WriteString(" (--prefill writes all keys before)")
+		}
 	}
 	b.WriteByte('\n')
 	if r.ServerCPU != nil {
