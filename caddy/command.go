@@ -36,7 +36,8 @@ Opens a shell on the node behind a socket, or runs one of the programs below.
 tcp://HOST:PORT. A path that is also the name of a program is written ./NAME.
 
 Piped input runs as a script: just the answers are printed, and the exit status
-is 1 if one of them was an ERROR, 2 if the node could not be reached.`,
+is 1 if one of them was an ERROR, 2 if the node could not be reached. A line that
+begins with # is a comment.`,
 		CobraFunc: setUpAtlas,
 	})
 }

@@ -28,7 +28,7 @@ const (
 // wordsWithin is how far into a line the shell looks for words, in bytes.
 const wordsWithin = 16 << 10
 
-// parse takes a line apart. A line of blanks has no verb.
+// parse takes a line apart. A line of blanks has no verb, nor has a comment, which begins with #.
 func parse(line string) command {
 	line = strings.TrimRight(line, "\r\n")
 	c := command{plain: line, line: strings.TrimLeft(line, " \t")}
@@ -36,6 +36,9 @@ func parse(line string) command {
 		if tag, after, ok := strings.Cut(rest, "] "); ok {
 			c.tag, c.line = tag, strings.TrimLeft(after, " \t")
 		}
+	}
+	if strings.HasPrefix(c.line, "#") {
+		return c
 	}
 	words := strings.Fields(c.line[:min(len(c.line), wordsWithin)])
 	for i, word := range []*string{&c.verb, &c.sub, &c.sub2} {
@@ -122,6 +125,8 @@ func (c *command) writes() bool {
 		return c.sub != "GET" && c.sub2 != "GET"
 	case "ACL", "COMMIT", "SQL":
 		return true
+	case "PRINCIPAL":
+		return c.sub == "SECRET"
 	case "TABLE", "QUORUM", "NODE", "GROUP":
 		return c.sub != "LIST" && c.sub != "INFO" && c.sub != "PING"
 	}

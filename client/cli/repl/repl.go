@@ -10,10 +10,11 @@
 //	KEY BLOB SET <key> < FILE    sends a file (also @FILE)
 //	KEY GET ... > FILE           and other commands that read: the blob, or the data lines, go to a file
 //	WATCH <prefix>               without a request id gets one, and runs until Ctrl-C
+//	# ...                        is a comment
 //
-// One command runs at a time; of a script, commands that are there already are sent together, and answered in order. Ctrl-C ends the waiting for it: its answer is awaited for a moment, so that the connection
-// stays in step, and else the connection is closed. After a lost connection the next command makes a new one, says so, and
-// takes on the same principal again.
+// One command runs at a time; of a script, commands that are there already are sent together, and answered in order. Ctrl-C
+// ends the waiting for it: its answer is awaited for a moment, so that the connection stays in step, and else the connection
+// is closed. After a lost connection the next command makes a new one, says so, and takes on the same principal again.
 //
 // While a command runs one goroutine waits for Ctrl-C; it ends with the command.
 package repl

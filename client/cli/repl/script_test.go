@@ -117,6 +117,8 @@ func TestScriptEnds(t *testing.T) {
 		{"empty", "", "", "", cli.ExitOK},
 		{"blank lines, CRLF, no end", "\r\n\n  \nKEY GET t.a\r\nKEY GET t.a", "NOT_FOUND\nOK\nNOT_FOUND\nOK\n", "", cli.ExitOK},
 		{"goes on after an error", "NONSENSE\nKEY GET t.a\n", "ERROR WARN invalid: unknown command\nNOT_FOUND\nOK\n", "", cli.ExitError},
+		{"comments", "# a comment\nKEY GET t.a\n  # [ID:1] another\nKEY GET t.a\n", "NOT_FOUND\nOK\nNOT_FOUND\nOK\n", "", cli.ExitOK},
+		{"watch into a file", "WATCH t > w\nKEY GET t.a\n", "NOT_FOUND\nOK\n", "a WATCH is not saved by > FILE", cli.ExitError},
 		{"quit", "QUIT\nKEY GET t.a\n", "OK\n", "", cli.ExitOK},
 		{"own ids are shown", "[ID:7] KEY GET t.a\n", "[ID:7] NOT_FOUND\n[ID:7] OK\n", "", cli.ExitOK},
 		{"missing file", "KEY BLOB SET t.a < /nonexistent/file\nKEY GET t.a\n", "NOT_FOUND\nOK\n", "no such file", cli.ExitError},
@@ -333,6 +335,20 @@ func TestParse(t *testing.T) {
 		c := parse(line)
 		if got := strings.Join([]string{c.tag, c.line, c.verb + " " + c.sub, c.from, c.into}, "|"); got != want {
 			t.Errorf("%q: got %s, want %s", line, got, want)
+		}
+	}
+}
+
+// What is told of a command that was sent and not answered rests on whether it may change something.
+func TestWrites(t *testing.T) {
+	for line, want := range map[string]bool{
+		"KEY GET t.a": false, "key blob get t.a": false, "SCAN t": false, "PRINCIPAL WHOAMI": false, "PRINCIPAL AUTH a secretly": false,
+		"TABLE LIST": false, "NODE PING 1": false, "HELP": false, "BEGIN": false, "# KEY PUT t.a x": false,
+		"KEY PUT t.a x": true, "key blob set t.a 1": true, "KEY DEL t.a": true, "ACL GRANT t a PERMS READ": true, "COMMIT": true,
+		"principal secret a secretly": true, "[ID:1] KEY WRITE t.a VALUE x": true, "TABLE MOVE t TO 1": true, "SQL DELETE": true,
+	} {
+		if c := parse(line); c.writes() != want {
+			t.Errorf("%s: %v", line, !want)
 		}
 	}
 }

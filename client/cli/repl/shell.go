@@ -172,6 +172,9 @@ func (sh *shell) dispatch(ctx context.Context, c command) error {
 		return errQuit
 	case sh.interactive && c.verb == "HELP" && c.sub == "":
 		sh.print.text(localHelp)
+	case c.verb == "WATCH" && strings.Contains(c.line, " > "):
+		sh.say("a WATCH is not saved by > FILE: run it by itself, as in: exec SOCKET -- WATCH PREFIX > FILE")
+		return errLocal
 	}
 	body, err := sh.body(&c)
 	if err != nil {
