@@ -21,7 +21,6 @@ func TestSimulationSeesPlants(t *testing.T) {
 		failpoint.ConsensusIgnoreAccepted,
 		failpoint.ConsensusCountOldAcks,
 		failpoint.ConsensusCountHealthy,
-		failpoint.ConsensusCountLearned,
 		failpoint.ConsensusAcceptOutside,
 		failpoint.ConsensusCompactUnapplied,
 		failpoint.ConsensusLocalByPromise,
