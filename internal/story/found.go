@@ -12,11 +12,12 @@ import (
 	"strings"
 )
 
-// Where the list of what was found is, and what is kept of it.
+// Where the lists of what was found and of the departures from the paper are, and what is kept of bugs.
 const (
-	foundFile = "docs/reliability.md"
-	seedsFile = "consensus/sim/testdata/seeds.txt"
-	tracesDir = "consensus/explore/testdata/found"
+	foundFile      = "docs/reliability.md"
+	departuresFile = "docs/divergence.md"
+	seedsFile      = "consensus/sim/testdata/seeds.txt"
+	tracesDir      = "consensus/explore/testdata/found"
 )
 
 var (
@@ -53,13 +54,11 @@ func CheckFound(repository fs.FS) ([]string, error) {
 	var wrong []string
 	named := map[string]bool{}
 	for row := range strings.Lines(list) {
-		cells := strings.Split(strings.TrimSpace(row), " | ")
 		if !strings.HasPrefix(row, "| ") {
-			if strings.TrimSpace(row) == "" {
-				break
-			}
-		} else if !strings.HasPrefix(row, "| ---") {
-			wrong = append(wrong, k.checkRow(cells[0], cells[len(cells)-1], named)...)
+			break
+		}
+		if !strings.HasPrefix(row, "| ---") {
+			wrong = append(wrong, k.checkRow(foundFile, row, named)...)
 		}
 	}
 	for _, what := range []map[string]bool{k.stories, k.seeds} {
@@ -72,12 +71,43 @@ func CheckFound(repository fs.FS) ([]string, error) {
 	return wrong, nil
 }
 
-// checkRow looks for all that a row says is kept, and notes it.
-func (k *kept) checkRow(what, as string, named map[string]bool) (wrong []string) {
-	some := false
+// CheckDepartures says which rows of the tables of departures from the paper name no story or test, and which of these are not there.
+func CheckDepartures(repository fs.FS) ([]string, error) {
+	k, err := keptIn(repository)
+	if err != nil {
+		return nil, err
+	}
+	page, err := fs.ReadFile(repository, departuresFile)
+	if err != nil {
+		return nil, err
+	}
+	var wrong []string
+	rows := 0
+	for row := range strings.Lines(string(page)) {
+		switch {
+		case !strings.HasPrefix(row, "| ") || strings.HasPrefix(row, "| ---"):
+		case strings.HasPrefix(row, "| the paper |"):
+			if !strings.HasSuffix(row, " | shown by |\n") {
+				wrong = append(wrong, departuresFile+": a table does not say what shows it")
+			}
+		default:
+			rows++
+			wrong = append(wrong, k.checkRow(departuresFile, row, map[string]bool{})...)
+		}
+	}
+	if rows == 0 {
+		wrong = append(wrong, departuresFile+": no departure is listed")
+	}
+	return wrong, nil
+}
+
+// checkRow looks for all that the last cell of a row names, and notes it.
+func (k *kept) checkRow(file, row string, named map[string]bool) (wrong []string) {
+	cells := strings.Split(strings.TrimSpace(row), " | ")
+	what, as, some := strings.TrimPrefix(cells[0], "| "), cells[len(cells)-1], false
 	note := func(name string, there map[string]bool) {
 		if _, ok := there[name]; !ok {
-			wrong = append(wrong, fmt.Sprintf("%s: %s: %s is not there", foundFile, what, name))
+			wrong = append(wrong, fmt.Sprintf("%s: %s: %s is not there", file, what, name))
 		}
 		named[name], some = true, true
 	}
@@ -97,7 +127,7 @@ func (k *kept) checkRow(what, as string, named map[string]bool) (wrong []string)
 		}
 	}
 	if !some {
-		wrong = append(wrong, fmt.Sprintf("%s: %s: nothing is kept of it", foundFile, what))
+		wrong = append(wrong, fmt.Sprintf("%s: %s: names nothing that is kept", file, what))
 	}
 	return wrong
 }

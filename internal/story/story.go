@@ -10,6 +10,9 @@
 // Check finds the sites of the cores that no story of their package names, and the names that are no site. With the tag `plants`
 // RunArmed tells each story again with each plant that it names, and fails where nothing is told differently.
 //
+// CheckFound and CheckDepartures hold the lists of the documents, of bugs that were found and of departures from the paper, against the
+// stories and tests that they name.
+//
 // The package is for tests only. What the commands mean is left to the package whose stories they are.
 package story
 

@@ -23,6 +23,17 @@ func TestWhatWasFoundIsKept(t *testing.T) {
 	}
 }
 
+// TestEachDepartureIsShown holds the departures from the paper against the stories.
+func TestEachDepartureIsShown(t *testing.T) {
+	wrong, err := CheckDepartures(os.DirFS("../.."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range wrong {
+		t.Error(w)
+	}
+}
+
 // TestEachPlantHasAStory holds the stories of the repository against the sites.
 func TestEachPlantHasAStory(t *testing.T) {
 	wrong, err := Check(os.DirFS("../.."))
@@ -85,7 +96,7 @@ func TestCheckFoundSees(t *testing.T) {
 	for _, c := range []struct{ name, row, file, text, want string }{
 		{"fine", "", "", "", ""},
 		{"a row more", "| c | safety | explorer | `trace_c` |\n", "consensus/explore/testdata/found/trace_c", "# x\n", ""},
-		{"nothing is kept", "| c | safety | review | a good memory |\n", "", "", "c: nothing is kept of it"},
+		{"nothing is kept", "| c | safety | review | a good memory |\n", "", "", "c: names nothing that is kept"},
 		{"no such story", "| c | safety | review | story `story_c` |\n", "", "", "c: story_c is not there"},
 		{"no such test", "| c | safety | review | `TestC` |\n", "", "", "c: TestC is not there"},
 		{"no such plant", "| c | safety | review | plant `consensus-c` |\n", "", "", "c: consensus-c is not there"},
@@ -95,20 +106,51 @@ func TestCheckFoundSees(t *testing.T) {
 		{"a seed in no row", "", seedsFile, "7 # b\n8 # b\n9 # sim: not the core\n11 x=1 # c\n", "no row names seed 11"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			fsys := fstest.MapFS{
-				foundFile:                            {Data: []byte(page + c.row + "\nMore.\n")},
-				sitesFile:                            {Data: []byte("\tConsensusA Site = \"consensus-a\"\n")},
-				seedsFile:                            {Data: []byte("# Seeds.\n7 # b\n8 # b\n9 # sim: not the core\n")},
-				"b/b_test.go":                        {Data: []byte("package b\n\nfunc TestB(t *testing.T) {}\n")},
-				"consensus/testdata/stories/story_a": {Data: []byte("# A. (Found by a reader.)\n")},
-				"consensus/liveness/testdata/x":      {Data: []byte("# X.\n")},
-				"consensus/sim/testdata/stories/x":   {Data: []byte("# X.\n")},
-				"consensus/explore/testdata/found/story_a": {Data: []byte("# A.\n")},
-			}
+			fsys := keeping(page + c.row + "\nMore.\n")
 			if c.file != "" {
 				fsys[c.file] = &fstest.MapFile{Data: []byte(c.text)}
 			}
 			wrong, err := CheckFound(fsys)
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case c.want == "" && len(wrong) > 0:
+				t.Errorf("found %q", wrong)
+			case c.want != "" && (len(wrong) != 1 || !strings.Contains(wrong[0], c.want)):
+				t.Errorf("found %q, not %q", wrong, c.want)
+			}
+		})
+	}
+}
+
+// keeping is a small repository that keeps a story, a trace, seeds, a plant and a test.
+func keeping(page string) fstest.MapFS {
+	return fstest.MapFS{
+		foundFile:                            {Data: []byte(page)},
+		sitesFile:                            {Data: []byte("\tConsensusA Site = \"consensus-a\"\n")},
+		seedsFile:                            {Data: []byte("# Seeds.\n7 # b\n8 # b\n9 # sim: not the core\n")},
+		"b/b_test.go":                        {Data: []byte("package b\n\nfunc TestB(t *testing.T) {}\n")},
+		"consensus/testdata/stories/story_a": {Data: []byte("# A. (Found by a reader.)\n")},
+		"consensus/liveness/testdata/x":      {Data: []byte("# X.\n")},
+		"consensus/sim/testdata/stories/x":   {Data: []byte("# X.\n")},
+		tracesDir + "/story_a":               {Data: []byte("# A.\n")},
+	}
+}
+
+// TestCheckDeparturesSees: each way to be wrong is seen, and nothing else.
+func TestCheckDeparturesSees(t *testing.T) {
+	const head = "| the paper | Atlas | why | shown by |\n| --- | --- | --- | --- |\n| p | a | w | `story_a`, `TestB` |\n"
+	for _, c := range []struct{ name, page, want string }{
+		{"fine", head, ""},
+		{"no column", "| the paper | Atlas | why |\n| --- | --- | --- |\n| p | a | `story_a` |\n", "does not say what shows it"},
+		{"nothing", head + "| q | a | w | |\n", "q: names nothing that is kept"},
+		{"no such story", head + "| q | a | w | `story_b` |\n", "q: story_b is not there"},
+		{"no rows", "# Where\n", "no departure is listed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fsys := keeping("")
+			fsys[departuresFile] = &fstest.MapFile{Data: []byte(c.page)}
+			wrong, err := CheckDepartures(fsys)
 			switch {
 			case err != nil:
 				t.Fatal(err)
