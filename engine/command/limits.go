@@ -20,7 +20,7 @@ const (
 	// ReadKeysMax bounds the single keys of a read set; what read more should have noted ranges.
 	ReadKeysMax = 65_536
 	// ReadRangesMax bounds the ranges of a read set.
-	ReadRangesMax = 16_384
+	ReadRangesMax = 65_536
 	// TimestampMax is the last moment that an expiry or a write-once end may lie at: the year 2262, which time.Time's
 	// nanoseconds still reach.
 	TimestampMax = Timestamp(math.MaxInt64)

@@ -51,7 +51,7 @@ func TestLimits(t *testing.T) {
 		},
 		{
 			"ranges read", &Command{Reads: &ReadSet{Ranges: make([]Range, ReadRangesMax)}}, &Command{Reads: &ReadSet{Ranges: make([]Range, ReadRangesMax+1)}},
-			"number of ranges read 16385 exceeds limit 16384",
+			"number of ranges read 65537 exceeds limit 65536",
 		},
 		{
 			"value", &Command{Mutations: []Mutation{{Kind: Put, Rest: []byte(".k"), Value: value[:ValueLenMax]}}},
