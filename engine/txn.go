@@ -120,7 +120,9 @@ func (t *Txn) RollbackTo(m Mark) error {
 	if m.writes > t.writes.mark() {
 		return Errorf(ClassInvalid, "the savepoint was rolled back before")
 	}
+	log, bytes := t.writes.mark(), t.writes.bytes
 	t.writes.rollback(m.writes)
+	t.refund(bytes-t.writes.bytes, log-t.writes.mark())
 	return nil
 }
 

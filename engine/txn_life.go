@@ -37,6 +37,13 @@ func (t *Txn) charge(n int) error {
 	return nil
 }
 
+// refund gives back what n bytes in a number of entries were charged. Requires: acquired.
+func (t *Txn) refund(n, entries int) {
+	cost := int64(n) + int64(entries)*txnEntryCost
+	t.e.txns.held.Add(-cost)
+	t.life.charged -= cost
+}
+
 // acquire keeps the reaper away until release. It refuses a transaction that is over.
 func (t *Txn) acquire() error {
 	t.life.mu.Lock()

@@ -557,3 +557,34 @@ func TestTxnReadsAtTheLimit(t *testing.T) {
 	_, err := s.Commit(t.Context())
 	wantErr(t, err, engine.ErrConflict)
 }
+
+// Writes that were taken back hold no memory: a statement that fails again and again in one transaction once took all that there is
+// for the transactions of everybody.
+func TestTxnMemoryOfWritesTakenBack(t *testing.T) {
+	figures := prometheus.NewRegistry()
+	e := open(t, vfs.NewMem(), func(o *engine.Options) { o.TxnMemory, o.Registry = engine.TxnMemoryMin, figures })
+	txn, err := trusted(e).BeginTxn(t.Context())
+	must(t, err)
+	held := func() float64 { return figure(t, figures, "atlas_engine_transactions_memory_bytes") }
+	must(t, txn.Put(request("t.a", "kept")))
+	before := held()
+	for i := range 10 {
+		mark := txn.Savepoint()
+		must(t, txn.Put(request("t.a", strings.Repeat("v", engine.TxnMemoryMin/4))))
+		must(t, txn.Put(request(fmt.Sprint("t.b", i), strings.Repeat("v", engine.TxnMemoryMin/4))))
+		must(t, txn.Delete(engine.DeleteRequest{Key: []byte("t.c")}))
+		if held() < before+engine.TxnMemoryMin/2 {
+			t.Fatalf("%v bytes are held with the writes, %v before", held(), before)
+		}
+		must(t, txn.RollbackTo(mark))
+		if held() != before {
+			t.Fatalf("%v bytes are held after the writes were taken back, %v before", held(), before)
+		}
+	}
+	if _, err := txn.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if held() != 0 {
+		t.Fatalf("%v bytes are held after the end", held())
+	}
+}
