@@ -7,7 +7,8 @@
 // probability and a seed, and asks afterwards how often each was reached and how often it fired, so that a test of a
 // fault can prove that the fault happened.
 //
-// A test of this package reads the whole tree: each site is registered once, described, and used; each use is registered.
+// A test of this package reads the whole tree: each site is registered once, described, and used; each use is registered. Package
+// internal/story wants a story for each site of the consensus cores and of their simulator.
 package failpoint
 
 // Site names one place.
