@@ -61,7 +61,7 @@ type groupWrite struct {
 	committed    []consensus.Entry
 }
 
-// batch is written whole or not at all. Fields of the node itself are absolute, and kept if they are higher.
+// batch is written whole or not at all, but for Options.Torn. Fields of the node itself are absolute, and kept if they are higher.
 type batch struct {
 	groups    []groupWrite
 	epoch     uint64
@@ -181,11 +181,20 @@ func newDisk(groups int) *disk {
 	return d
 }
 
-// crash keeps the first `keep` batches of what was not synced, and returns how many it lost. Requires: keep <= len(pending).
-func (n *node) crashDisk(keep int) (lost int, err error) {
+// crashDisk keeps the first `keep` batches of what was not synced, and of the next what it wrote of the node and of its first `torn`
+// groups: what one group wrote is there whole or not at all (duty 1), and what it rests on with it. It returns how many batches
+// it lost. Requires: keep <= len(pending), and keep < len(pending) if torn > 0.
+func (n *node) crashDisk(keep, torn int) (lost int, err error) {
 	d := n.disk
 	for i := range d.pending[:keep] {
 		if err := n.harden(&d.pending[i]); err != nil {
+			return 0, err
+		}
+	}
+	if torn > 0 {
+		part := d.pending[keep]
+		part.groups = part.groups[:torn]
+		if err := n.harden(&part); err != nil {
 			return 0, err
 		}
 	}

@@ -28,18 +28,24 @@ func (w *World) planFaults() {
 		{w.o.WipeEvery, w.wipeOne},
 	} {
 		if f.every > 0 {
-			w.again(f.every, f.do)
+			w.again(w.rndFault, f.every, f.do)
 		}
+	}
+	if w.o.CutLinksEvery > 0 {
+		w.again(w.rndLater, w.o.CutLinksEvery, w.cutLinks)
+	}
+	if w.o.DriftEvery > 0 {
+		w.again(w.rndLater, w.o.DriftEvery, w.changeRate)
 	}
 }
 
-func (w *World) again(every Time, do func()) {
-	w.after(w.rndFault.about(every), func() {
+func (w *World) again(r stream, every Time, do func()) {
+	w.after(r.about(every), func() {
 		if w.calm {
 			return
 		}
 		do()
-		w.again(every, do)
+		w.again(r, every, do)
 	})
 }
 
@@ -67,6 +73,45 @@ func (w *World) cutSome() {
 	w.stats.Cuts++
 	w.trace(0, "cut of %v (%d) until %v", side[1:], how, until)
 	w.cutSides(side, how, until)
+}
+
+// cutLinks cuts some links and no others: of two nodes that do not hear each other a third may hear both.
+func (w *World) cutLinks() {
+	r := w.rndLater
+	until, share, oneWay := w.now+r.about(w.o.FaultFor), 1+r.IntN(90), r.chance(2)
+	cut := 0
+	for _, a := range w.nodes {
+		for _, b := range w.nodes[a.id:] {
+			if r.IntN(100) >= share {
+				continue
+			}
+			cut++
+			for i, l := range []*link{w.link(a.id, b.id), w.link(b.id, a.id)} {
+				if !oneWay || i == int(b.id)%2 {
+					l.cutUntil = max(l.cutUntil, until)
+				}
+			}
+		}
+	}
+	w.stats.LinksCut += cut
+	w.trace(0, "%d links are cut until %v", cut, until)
+}
+
+// changeRate lets a node's clocks go on at another rate, within the same bounds.
+func (w *World) changeRate() {
+	r := w.rndLater
+	n := w.nodes[r.IntN(len(w.nodes))]
+	if n.clock.since > w.now {
+		return // it stands still
+	}
+	rate := r.between(-w.o.Drift, w.o.Drift)
+	if r.chance(2) {
+		rate = w.o.Drift * (2*r.Int64N(2) - 1)
+	}
+	before := n.clock.wall(w.now)
+	n.clock.setRate(w.now, rate)
+	n.clock.wallOff += Time(before) - Time(n.clock.wall(w.now)) // the wall clock takes the new rate too, and does not step
+	w.stats.RateChanges++
 }
 
 func (w *World) cutSides(side []bool, how int, until Time) {

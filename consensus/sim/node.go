@@ -131,14 +131,19 @@ func (n *node) livenessOptions(epoch uint64) liveness.Options {
 // crash ends the process. A loss of power keeps a beginning of what was not synced, a killed process all.
 func (n *node) crash() {
 	w := n.w
-	keep := 0
+	keep, torn := 0, 0
 	if w.o.KeepUnsynced {
 		keep = w.rndDisk.IntN(len(n.disk.pending) + 1)
-		if keep < len(n.disk.pending) && w.rndDisk.chance(2) {
-			w.stats.Torn++ // the next was being written
+		if keep < len(n.disk.pending) && w.rndDisk.chance(2) && w.o.Torn { // the next was being written
+			if groups := len(n.disk.pending[keep].groups); groups > 1 {
+				torn = 1 + w.rndLater.IntN(groups-1)
+			}
 		}
 	}
-	lost, err := n.crashDisk(keep)
+	if torn > 0 {
+		w.stats.Torn++
+	}
+	lost, err := n.crashDisk(keep, torn)
 	w.must(err)
 	w.stats.Crashes++
 	w.stats.BatchesLost += lost
@@ -346,6 +351,7 @@ func (n *node) collect() (b batch, mustSync bool) {
 			return b, false
 		}
 		n.flight = append(n.flight, r)
+		r.hold()
 		n.w.check.ready(n, r)
 		mustSync = mustSync || r.ready.MustSync
 		for _, wd := range r.ready.Withdrawals {

@@ -41,12 +41,14 @@ type Options struct {
 	CutRegionEvery    Time
 	ClogEvery         Time // links hold messages back
 	SwizzleEvery      Time // the links of some nodes clog one after the other, and open in another order
+	CutLinksEvery     Time // single links, so that nodes that hear each other hear different others
 	FaultFor          Time // mean length of the faults above
 
 	// Nodes and their disks.
 	CrashEvery     Time
 	CrashInside    int64 // percent of crashes that wait for a certain step of the event loop
 	KeepUnsynced   bool  // a crash may keep some batches that were not synced
+	Torn           bool  // and of the next one what some groups wrote
 	DownFor        Time  // mean
 	SuspendEvery   Time
 	SuspendFor     Time
@@ -69,6 +71,7 @@ type Options struct {
 	Drift          int64 // ppm, at most, either way
 	DriftBound     int64 // ppm that the leases allow for
 	ClockFreeze    int64 // percent of suspensions in which the monotonic clock stands still
+	DriftEvery     Time  // a monotonic clock goes on at another rate
 	WallSkew       Time
 	ClockStepEvery Time
 
@@ -216,7 +219,20 @@ func Draw(seed uint64) Options {
 	if r.chance(2) {
 		o.ClockFreeze = r.Int64N(101)
 	}
+	o.drawLater()
 	return o
+}
+
+// drawLater draws what came later, from a stream of its own.
+func (o *Options) drawLater() {
+	r := newStream(o.Seed, streamLater)
+	if r.chance(2) {
+		o.CutLinksEvery = r.spread(500*Millisecond, 20*Second)
+	}
+	if r.chance(2) {
+		o.DriftEvery = r.spread(200*Millisecond, 10*Second)
+	}
+	o.Torn = !r.chance(4)
 }
 
 // clockJump is by how much the clocks of a node may part before it mistrusts them: more than drift can do.
@@ -231,7 +247,7 @@ func (o *Options) sessionLife() consensus.Timestamp { return consensus.Timestamp
 var faults = []string{
 	"wipeevery", "reconfigevery", "forge", "stale", "syncfailevery", "diskfullevery", "diskslowevery", "suspendevery", "clockstepevery",
 	"swizzleevery", "clogevery", "cutregionevery", "cutevery", "delay", "duplicate", "reorder", "drop", "compactevery", "logkeep",
-	"readpause", "evictanyway", "moveloadevery", "localshare", "releaseevery", "stealevery", "crashevery", "tickspread", "clockfreeze", "drift", "leases", "homes", "adaptive", "followerreads", "answerearly",
+	"readpause", "evictanyway", "moveloadevery", "localshare", "releaseevery", "stealevery", "crashevery", "tickspread", "clockfreeze", "cutlinksevery", "torn", "driftevery", "drift", "leases", "homes", "adaptive", "followerreads", "answerearly",
 }
 
 // Set changes one option: `name=value`, with the name of a field in small letters, times as in 1.5s or in nanoseconds, and

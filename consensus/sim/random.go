@@ -22,6 +22,7 @@ const (
 	streamOwner
 	streamNode
 	streamReconfig
+	streamLater // of options and faults that came later, so that older seeds stay what they were
 )
 
 func newStream(seed, concern uint64) stream {

@@ -24,6 +24,7 @@ type replica struct {
 	reads   []readWait
 	results []appliedResult // of the batch under way
 	staged  []stagedState
+	held    *machine // the state before the batch under way, to be sent as the slot that the core says
 
 	usedAt        Time
 	campaignAfter Time
@@ -214,14 +215,39 @@ func (r *replica) takeSnapshot(m *consensus.Message) *machine {
 		return newMachine(w.o.sessionLife())
 	}
 	w.stats.SnapshotsSent++
+	if h := r.held; h != nil && h.applied == m.Slot {
+		w.stats.SnapshotsExact++
+		return r.withSessions(h.clone())
+	}
 	rec := &im.rec
 	m.Slot, m.Chain, m.Time = rec.Applied, rec.AppliedChain, rec.AppliedTime
 	m.StopSlot, m.StopNext, m.Established = rec.StopSlot, rec.StopNext, rec.Established
-	s := im.machine.clone()
+	return r.withSessions(im.machine.clone())
+}
+
+func (r *replica) withSessions(s *machine) *machine {
 	if failpoint.Enabled(failpoint.SimSnapshotWithoutSessions) {
-		s.table = newMachine(w.o.sessionLife()).table
+		s.table = newMachine(r.n.w.o.sessionLife()).table
 	}
 	return s
+}
+
+// hold keeps the state as it is before the batch, if a snapshot is to be sent with it that is not to be a newer one (duty 13).
+func (r *replica) hold() {
+	w := r.n.w
+	r.held = nil
+	im := r.n.disk.view.groups[r.g]
+	if im == nil || len(r.ready.Committed) == 0 || r.ready.Snapshot != nil {
+		return
+	}
+	for _, list := range [][]consensus.Message{r.ready.MsgsNow, r.ready.MsgsAfterSync} {
+		for i := range list {
+			if list[i].Type == consensus.Snapshot && list[i].Slot == im.machine.applied && w.rndLater.Int64N(100) >= w.o.SnapshotsTake {
+				r.held = im.machine.clone()
+				return
+			}
+		}
+	}
 }
 
 // applied is told each entry that a batch applies.

@@ -6,8 +6,13 @@ import (
 	"bufio"
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -129,6 +134,12 @@ func TestSimulation(t *testing.T) {
 	jobs.Wait()
 	sum.Print(os.Stdout, time.Since(begin).Seconds(), running)
 	printMarks(t, hits, sum.Seeds)
+	if never := sum.never(); len(never) > 0 && sum.Seeds >= seedsDefault {
+		fmt.Printf("never happened: %s\n", strings.Join(never, ", "))
+		if long() && sum.Seeds >= seedsLong {
+			t.Errorf("never happened: %s", strings.Join(never, ", "))
+		}
+	}
 }
 
 func printMarks(t *testing.T, hits map[string]int, seeds int) {
@@ -231,6 +242,37 @@ func TestReplay(t *testing.T) {
 		}
 		if a.Hash != b.Hash || !slices.Equal(a.History, b.History) {
 			t.Errorf("seed %d: hashes %016x and %016x\n%s", seed, a.Hash, b.Hash, Command(seed, settings))
+		}
+	}
+}
+
+// TestOptionsAreUsed: an option that is drawn and that nobody looks at is a fault that never happens.
+func TestOptionsAreUsed(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := map[string]bool{}
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); !ok || strings.HasSuffix(name, "_test.go") || f.Name.Name == "Draw" || f.Name.Name == "drawLater" {
+				continue
+			}
+			ast.Inspect(d, func(n ast.Node) bool {
+				if s, ok := n.(*ast.SelectorExpr); ok {
+					read[s.Sel.Name] = true
+				}
+				return true
+			})
+		}
+	}
+	for f := range reflect.TypeFor[Options]().Fields() {
+		if !read[f.Name] {
+			t.Errorf("option %s is drawn, and nobody looks at it", f.Name)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/atlas-edge/atlas/consensus"
 )
@@ -30,10 +31,11 @@ type Stats struct {
 
 	Crashes, CrashesInside, Restarts, BatchesLost, Torn   int
 	Suspends, SyncsFailed, DiskFull, DiskSlow, ClockSteps int
-	Cuts, RegionCuts, Clogs, Swizzles, Wipes              int
+	Cuts, RegionCuts, LinksCut, Clogs, Swizzles, Wipes    int
+	RateChanges                                           int
 	Campaigns, Won, WonLocal, Steals, Releases, Moves     int
 	Proposed, Chosen, StopSigns, SnapshotsSent            int
-	SnapshotsTaken, Compactions                           int
+	SnapshotsTaken, SnapshotsExact, Compactions           int
 	Configurations, Retired, Forwarded                    int
 	LeaseReads, ConfirmReads                              int
 	OpsDone, OpsRefused, OpsNotDone, OpsUnknown           int
@@ -63,9 +65,11 @@ func (s *Stats) Print(w io.Writer, wall float64, jobs int) {
 	p("deliveries per second and core, checkers and searches included: %.0f (%d at once)", float64(f.Delivered)/max(wall, 1e-9)/float64(jobs), jobs)
 	p("crashes %d (%d inside a turn), restarts %d, batches lost %d, torn %d; suspended %d; syncs failed %d, disk full %d, slow %d; clock steps %d",
 		s.Crashes, s.CrashesInside, s.Restarts, s.BatchesLost, s.Torn, s.Suspends, s.SyncsFailed, s.DiskFull, s.DiskSlow, s.ClockSteps)
-	p("links cut %d, regions cut %d, clogged %d, swizzled %d; nodes wiped %d", s.Cuts, s.RegionCuts, s.Clogs, s.Swizzles, s.Wipes)
+	p("groups of nodes cut off %d, regions %d, single links cut %d, clogged %d, swizzled %d; nodes wiped %d; clocks that changed their rate %d",
+		s.Cuts, s.RegionCuts, s.LinksCut, s.Clogs, s.Swizzles, s.Wipes, s.RateChanges)
 	p("campaigns %d (%d of them steals), won %d (%d local), releases %d, moves %d", s.Campaigns, s.Steals, s.Won, s.WonLocal, s.Releases, s.Moves)
-	p("proposed %d, chosen %d, snapshots sent %d and taken %d, compactions %d", s.Proposed, s.Chosen, s.SnapshotsSent, s.SnapshotsTaken, s.Compactions)
+	p("proposed %d, chosen %d, snapshots sent %d (%d as of before their batch) and taken %d, compactions %d",
+		s.Proposed, s.Chosen, s.SnapshotsSent, s.SnapshotsExact, s.SnapshotsTaken, s.Compactions)
 	p("configurations set %d and retired %d, groups migrated %d, stop-signs %d", s.Configurations, s.Retired, s.Migrations, s.StopSigns)
 	p("reads under a lease %d, confirmed %d; requests forwarded %d", s.LeaseReads, s.ConfirmReads, s.Forwarded)
 	p("operations: done %d, refused %d, certainly not done %d, unknown %d; checked %d, unknown resolved %d, searched %d",
@@ -124,6 +128,34 @@ func (w *World) sometimes(mark string) {
 		}
 		w.marks[mark] = true
 	}
+}
+
+// never names the figures that are 0: faults that were switched on and did nothing, messages that were never sent. What is sent to nodes
+// that never were is none of ours to ask for.
+func (s *Stats) never() []string {
+	var names []string
+	var look func(prefix string, v reflect.Value)
+	look = func(prefix string, v reflect.Value) {
+		for i := range v.NumField() {
+			name := prefix + v.Type().Field(i).Name
+			switch f := v.Field(i); f.Kind() {
+			case reflect.Struct:
+				look(name+".", f)
+			case reflect.Array:
+			default:
+				if f.Int() == 0 && name != "Fates.Nowhere" {
+					names = append(names, name)
+				}
+			}
+		}
+	}
+	look("", reflect.ValueOf(s).Elem())
+	for t := range s.Types {
+		if name := consensus.MessageType(t).String(); s.Types[t] == 0 && t > 0 && !strings.HasPrefix(name, "MessageType(") {
+			names = append(names, "message "+name)
+		}
+	}
+	return names
 }
 
 // addInts adds all integers of o, also those of structs and arrays inside, to those of s.
