@@ -145,6 +145,48 @@ func TestTarget(t *testing.T) {
 	}
 }
 
+// Each way in which a TLS address is commonly wrong is told by what to do about it, and nothing is told twice.
+func TestExplainTLS(t *testing.T) {
+	cert, ca := certificate(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secured := (&fakenode.Node{}).Serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}))
+	defer secured.Close()
+	address := l.Addr().String()
+	if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	plain := (&fakenode.Node{}).Serve(l)
+	defer plain.Close()
+	for _, tt := range []struct{ endpoint, ca, reason, hint string }{
+		{"tls://" + address, "", "TLS: tls: failed to verify certificate: x509: certificate signed by unknown authority", "trust the authority of the server's certificate with --ca"},
+		{"tls://" + l.Addr().String(), ca, "TLS: tls: first record does not look like a TLS handshake", "the server speaks no TLS there, or is no Atlas node"},
+		{"tcp://" + address, "", "i/o timeout", "no greeting came in time: is this an Atlas node, and does it want tls://?"},
+	} {
+		target := cli.Target{Endpoint: tt.endpoint, CAFile: tt.ca, DialTimeout: 500 * time.Millisecond}
+		o, err := target.ClientOptions()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = client.Connect(t.Context(), o)
+		if err == nil {
+			t.Fatalf("%s: connected", tt.endpoint)
+		}
+		if got, want := target.Explain(err), "cannot connect to "+tt.endpoint+": "+tt.reason+"\n  "+tt.hint; got != want {
+			t.Errorf("got %q\nwant %q", got, want)
+		}
+	}
+	target := cli.Target{Endpoint: "tls://other.example:1"}
+	names := x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"db.example"}}, Host: "other.example"}
+	want := "cannot connect to tls://other.example:1: x509: certificate is valid for db.example, not other.example\n" +
+		"  the certificate is for other names than this address"
+	if got := target.Explain(&client.Error{Class: client.ErrUnavailable, Text: "connect to other.example:1", Cause: names}); got != want {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
 func TestInput(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -68,24 +68,43 @@ func readCAs(path string) (*x509.CertPool, error) {
 
 // Explain says why no connection came about, and what to look at.
 func (t *Target) Explain(err error) string {
-	hint := ""
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		hint = "is the node running, and is this its socket?"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		hint = "nobody listens there: is the node running?"
-	case errors.Is(err, fs.ErrPermission):
-		hint = "the socket belongs to another user: run as that user, or set the socket's mode"
-	case errors.Is(err, client.ErrDenied):
-		hint = "the server does not let this client be that principal"
-	}
 	reason := err
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		reason = op.Err // what is around it names the endpoint again
+	if e, ok := errors.AsType[*client.Error](err); ok && e.Cause != nil {
+		reason = e.Cause // what is around it names the endpoint again
+	}
+	if op, ok := errors.AsType[*net.OpError](reason); ok {
+		reason = op.Err // likewise
 	}
 	text := "cannot connect to " + t.Endpoint + ": " + reason.Error()
-	if hint != "" {
-		text += "\n  " + hint
+	if h := hint(err); h != "" {
+		text += "\n  " + h
 	}
 	return text
+}
+
+// hint is what to look at; "" when there is nothing to say.
+func hint(err error) string {
+	var authority x509.UnknownAuthorityError
+	var names x509.HostnameError
+	var record tls.RecordHeaderError
+	var timeout net.Error
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "is the node running, and is this its socket?"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nobody listens there: is the node running?"
+	case errors.Is(err, fs.ErrPermission):
+		return "the socket belongs to another user: run as that user, or set the socket's mode"
+	case errors.Is(err, client.ErrDenied):
+		return "the server does not let this client be that principal"
+	case errors.As(err, &authority):
+		return "trust the authority of the server's certificate with --ca"
+	case errors.As(err, &names):
+		return "the certificate is for other names than this address"
+	case errors.As(err, &record):
+		return "the server speaks no TLS there, or is no Atlas node"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "no greeting came in time: is this an Atlas node, and does it want tls://?"
+	}
+	return ""
 }
