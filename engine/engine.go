@@ -257,13 +257,14 @@ func proposeError(err error) error {
 	return Errorf(ClassUnknown, "%w", err)
 }
 
-// readError classifies an error of reading storage.
+// readError classifies an error of reading storage, and stops the node over damage.
 func (e *Engine) readError(err error) error {
 	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
 	switch {
 	case errors.Is(err, storage.ErrCorrupt):
+		e.replicator.FailIfDamaged(err)
 		return Errorf(ClassCorrupt, "%w", err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return Errorf(ClassUnavailable, "read stopped: %w", err)

@@ -148,7 +148,7 @@ func (l *loop) round(f *flight, taken []*proposal) bool {
 	for _, p := range taken {
 		if err := l.propose(f, p, f.began.UnixNano()); err != nil {
 			l.r.metrics.Refused.Add(1)
-			l.r.failIfDamaged(err)
+			l.r.FailIfDamaged(err)
 			p.answer(command.Result{}, fmt.Errorf("%w: %w", ErrUnavailable, err))
 		}
 	}
@@ -280,7 +280,7 @@ func (l *loop) tell(f *flight) {
 // afterFailedApply says what it means that commands could not be decided: nothing of the batch was written. A read that failed may
 // work again; a state that is damaged never will, and would hold up whatever shares a batch with its group.
 func (l *loop) afterFailedApply(err error) error {
-	l.r.failIfDamaged(err)
+	l.r.FailIfDamaged(err)
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 

@@ -202,7 +202,7 @@ func (r *Replicator) ReadView(group string) (ReadView, error) {
 	now := r.opts.Clock.Read()
 	v, err := r.registry.view(group, wall, now)
 	if err != nil {
-		r.failIfDamaged(err)
+		r.FailIfDamaged(err)
 		return ReadView{}, err
 	}
 	// Asked last: a failed batch is recorded before its groups leave the registry, and what it wrote may be readable but not durable.
@@ -247,8 +247,9 @@ func (r *Replicator) fail(err error) {
 	}
 }
 
-// failIfDamaged stops the node over stored state that cannot be read, or that is ahead of its log.
-func (r *Replicator) failIfDamaged(err error) {
+// FailIfDamaged stops the node over stored state that cannot be read, or that is ahead of its log. Whoever reads such state past the
+// Replicator tells it of the error.
+func (r *Replicator) FailIfDamaged(err error) {
 	if errors.Is(err, storage.ErrCorrupt) || errors.Is(err, command.ErrTimeNotAfter) {
 		r.fail(err)
 	}
