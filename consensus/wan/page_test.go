@@ -28,6 +28,7 @@ Owners:
 - *scattered*: anywhere, and never moved.
 - *placed*: in the region that asks most, from the beginning: a partition by hand that never changes.
 - *leader*: the plain baseline. The same core, one node that owns everything, all 15 nodes in one quorum system with majorities (Q1 = Q2 = 8 of 15).
+  It bears the loss of any two regions: what is like it is Fz=2. Rows with Fz=0 or 1 are quicker than those because they bear less.
 
 The home of an owner is its region and the Fz nearest. Requests are writes, from a client in the region to the owner and back; a read under a lease
 would be the same way without the commit.

@@ -9,6 +9,9 @@ type Result struct {
 	Options Options
 	// Latency of each region's requests that were sent and answered while it was measured, in microseconds, rising.
 	Latency [][]uint32
+	// Unanswered is, by region, how many were sent while it was measured, more than AnswerTail before its end, and not answered by
+	// then. They are in no other figure, which would hold only what went well.
+	Unanswered []int
 	// Local is how many of them were answered from the region that asked.
 	Local int
 	// Slices is the same by when they were sent, in steps of SliceLen.
@@ -24,6 +27,9 @@ type Result struct {
 	Messages  uint64
 	Events    uint64
 }
+
+// AnswerTail is how long a request that is sent before it may take until it counts as not answered.
+const AnswerTail = 10 * Second
 
 // SliceLen is the length of a Slice.
 const SliceLen = 20 * Second

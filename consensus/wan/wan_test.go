@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,6 +40,15 @@ func mustRun(t *testing.T, o Options) *Result {
 	r, err := Run(o)
 	if err != nil {
 		t.Fatalf("%+v: %v", o, err)
+	}
+	// Latencies are of what was answered: a run in which something was not would show only what went well.
+	if lost := slices.Max(r.Unanswered); lost > 0 && len(o.Kill) == 0 {
+		t.Errorf("%+v: requests that were never answered, by region: %v", o, r.Unanswered)
+	}
+	for region, list := range r.Latency {
+		if len(list) == 0 && len(o.Kill) == 0 {
+			t.Errorf("%+v: %s was never answered", o, Regions[region])
+		}
 	}
 	t.Logf("%s, locality %s, Fz=%d: %d events, %d messages, %d requests sent again", r.Owners(), name(o.Locality), o.Fz, r.Events, r.Messages, r.Again)
 	return r
@@ -138,7 +148,11 @@ func losses(t *testing.T, long bool) string {
 		o.Kill = nil
 		b := mustRun(t, o).Latency[oregon]
 		o.Kill = kill
-		a := mustRun(t, o).Latency[oregon]
+		r := mustRun(t, o)
+		a := r.Latency[oregon]
+		if lost := r.Unanswered[oregon]; lost*20 > len(a) {
+			t.Errorf("%s: %d of Oregon's requests are answered, %d never", what, len(a), lost)
+		}
 		before, after = Quantile(b, 0.5), Quantile(a, 0.5)
 		out.WriteString(fmt.Sprintf("| %s | %.1f ms | %.1f ms |\n", what, before, after))
 		return before, after
@@ -189,6 +203,17 @@ func shift(t *testing.T, long bool) string {
 
 // Owners follow a load that moves.
 func TestShift(t *testing.T) { t.Log("\n" + shift(t, false)) }
+
+// A request whose owner is dead is counted as not answered, and in no latency.
+func TestUnanswered(t *testing.T) {
+	o := options(false)
+	o.Mode, o.Locality, o.Owners = Placed, 0.9, 1
+	o.Kill = []quorum.NodeID{o.NodeOf(california, 0)}
+	r := mustRun(t, o)
+	if asked := r.Unanswered[california] + len(r.Latency[california]); r.Unanswered[california]*2 < asked {
+		t.Errorf("of about %d requests from California, whose owner is dead, %d are not answered", asked, r.Unanswered[california])
+	}
+}
 
 // Equal options give equal results, another seed another.
 func TestDeterminism(t *testing.T) {

@@ -141,12 +141,14 @@ type world struct {
 	where   [][]quorum.NodeID // by region and object: who owns it, as far as the region knows
 	payload []byte
 	result  *Result
+	// The measuring begins at from; what is sent before tail has to be answered.
+	from, tail Time
 }
 
 // Run runs the options to their end.
 func Run(o Options) (*Result, error) {
 	w := &world{o: o, now: start, load: newLoad(&o), payload: make([]byte, payloadLen), tuning: consensus.DefaultTuning()}
-	w.result = &Result{Options: o, Latency: make([][]uint32, len(Regions))}
+	w.result = &Result{Options: o, Latency: make([][]uint32, len(Regions)), Unanswered: make([]int, len(Regions))}
 	w.tuning.RetainedEntries = 64
 	var voters []quorum.Voter
 	for r, name := range Regions {
@@ -285,6 +287,7 @@ func (r *replica) Entries(lo, hi consensus.Slot, maxBytes int) ([]consensus.Entr
 func (w *world) run() error {
 	measured := start + 2*Second + w.o.Warm
 	end := measured + w.o.Measure
+	w.from, w.tail = measured, max(measured, end-min(end, AnswerTail))
 	begun := false
 	for len(w.events) > 0 {
 		e := heap.Pop(&w.events).(*event)
@@ -329,6 +332,9 @@ func (w *world) handle(e *event) error {
 		return w.tick(e.node)
 	case evAsk:
 		ask := &request{region: e.zone, object: w.load.object(e.zone), sent: w.now}
+		if w.counts(ask) {
+			w.result.Unanswered[e.zone]++
+		}
 		w.route(ask, e.zone, w.where[e.zone][ask.object])
 		w.push(&event{at: w.now + max(1, w.load.gap(w.o.Rate)), kind: evAsk, zone: e.zone})
 	case evRequest:
@@ -359,10 +365,16 @@ func (w *world) route(ask *request, from int, to quorum.NodeID) {
 	w.push(&event{at: w.now + oneWay(from, n.region), kind: evRequest, node: n, ask: ask})
 }
 
+// counts reports whether a request has to be answered before the end.
+func (w *world) counts(ask *request) bool { return ask.sent >= w.from && ask.sent < w.tail }
+
 // answered takes the time, and notes where the answer came from.
 func (w *world) answered(e *event) {
 	ask := e.ask
 	w.where[ask.region][ask.object] = e.on.n.id
+	if w.counts(ask) {
+		w.result.Unanswered[ask.region]--
+	}
 	if w.now-start < 2*Second+w.o.Warm || ask.sent-start < 2*Second+w.o.Warm {
 		return
 	}
