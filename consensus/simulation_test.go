@@ -86,7 +86,8 @@ func drawShape(r *rand.Rand) shape {
 	return s
 }
 
-// packet is a message on its way; its entries travel as bytes, so that nobody can change them in between.
+// packet is a message on its way; its entries travel as bytes, against which those of the message are held in the end: it is to
+// stay as it was handed out, however long it is under way (duty 10).
 type packet struct {
 	m       Message
 	entries [][]byte
@@ -297,6 +298,11 @@ func (s *simulation) deliver(keep bool) {
 	s.trace("deliver %v", p.m)
 	s.count.delivered++
 	m := p.m
+	for i := range m.Entries {
+		if !bytes.Equal(m.Entries[i].AppendTo(nil), p.entries[i]) {
+			s.violation(fmt.Errorf("entry %d of %v is not what was sent", i, m))
+		}
+	}
 	m.Entries = nil
 	for _, b := range p.entries {
 		e, err := DecodeEntry(bytes.Clone(b))
