@@ -60,7 +60,7 @@ type Fabric interface {
 
 // Options make a Core.
 type Options struct {
-	// Self is this node. It need not be a voter: then the core learns only.
+	// Self is this node, not 0. It need not be a voter: then the core learns only.
 	Self NodeID
 	// Configurations are those of the group that are not retired, oldest first: 1 to ConfigurationsMax, of rising versions
 	// (duties 6 and 17). The core keeps the slice and does not change it.
@@ -277,6 +277,9 @@ const hellosMax = 8
 // New makes the core of a group from what was written of it. It refuses, with an error that is ErrInvalid, options that
 // cannot be, and with ErrCorrupt or ErrBroken a record and tail that do not belong together; the node must then stop.
 func New(o Options) (*Core, error) {
+	if o.Self == 0 {
+		return nil, fmt.Errorf("%w: node 0", ErrInvalid)
+	}
 	if err := checkConfigurations(o.Configurations); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}

@@ -45,6 +45,7 @@ func TestNewRefuses(t *testing.T) {
 		want  string
 	}{
 		{"sound", func(*Options) {}, nil, ""},
+		{"no node", func(o *Options) { o.Self = 0 }, ErrInvalid, "node 0"},
 		{"no configuration", func(o *Options) { o.Configurations = nil }, ErrInvalid, "0 configurations"},
 		{"no log", func(o *Options) { o.Log = nil }, ErrInvalid, "no log to read"},
 		{"a later configuration", func(o *Options) { o.Configurations = configs(0, three) }, ErrInvalid, "ballot 1.1.1 of a later configuration than 0"},

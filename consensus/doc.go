@@ -25,7 +25,7 @@
 //	   └──┼─────────────────────┼───────────────────────────┘  │                        │                           │            │
 //	      └─────────────────────┴──────────────────────────────┴────────────────────────┴───────────────────────────┴────────────┘
 //	         a ballot above the own: promised here, learned from, or told by a Nack; an owner that is alive (Probing, Preparing);
-//	         Release; Seal or Retire of its configuration; another Campaign
+//	         Release; Abandon; Seal or Retire of its configuration; another Campaign
 //
 // From Won on, Propose works. What rests on the state, a read or the outcome of a condition, may be answered only when Serving,
 // and then only with a lease (HoldsLease) or after a Q2 has confirmed the ballot (ReadIndex does what is needed). A restart is
@@ -98,7 +98,8 @@
 //     was written with it.) On the other side stage the state, whole and checked, then Step the message. If the next Ready has that
 //     Snapshot, ingest what was staged, delete the log from TruncateFrom on and write the Record in ONE atomic step; else drop it.
 //  14. For a read under the lease take the state's snapshot first and ask HoldsLease then: in the other order the lease can end in
-//     between. After HoldsLease look at HasReady: it may have asked peers to be tied anew.
+//     between. That state must have everything up to Status.Commit applied. After HoldsLease look at HasReady: it may have asked
+//     peers to be tied anew.
 //  15. Answer Ready.Reads from any state with their Slot applied. Ready.ReadsLost were not answered, and can be asked anew elsewhere.
 //  16. Fabric must tell the truth about now, each time it is asked, and forget no withdrawal: what Withdraw was told holds at once
 //     in memory, and is durable with Ready.Withdrawals, in the batch of the promise.

@@ -18,9 +18,9 @@ import (
 // known to be chosen leads. A local ballot needs a QL of the home of the log that it adopts, and no promise to a global ballot
 // above that log.
 
-// Campaign begins phase 1 of a ballot of the newest configuration. Nothing is sent at a ballot before it is durable as this
-// node's promise, and a restart takes another. If a ballot of that configuration, and for Global of the home that is wanted, is
-// won and not lost, it does nothing; any other own ballot ends. A sole voter has won at once.
+// Campaign begins phase 1 of a ballot of the newest configuration. Nothing but a PrePrepare is sent at a ballot before it is durable
+// as this node's promise, and a restart takes another. If a ballot of that configuration, and for Global of the home that is wanted, is
+// won and not lost, it does nothing (Abandon it to begin anew); any other own ballot ends. A sole voter has won at once.
 //
 // ErrNotVoter if this node is none; ErrInvalid for Local if the log was last accepted in another configuration, or in a home
 // that this node does not stand in. If an owner keeps this node from its own promise there is no error: see Status.LeasedBy.
