@@ -26,7 +26,8 @@ type Options struct {
 	Advertise string
 	// Retention is how long old versions stay readable, 1 s to 365 days. Default 10 min. Longer costs disk for every overwrite.
 	Retention time.Duration
-	// SweepInterval is the pause between two collections of old versions and expired keys, 100 ms to 1 h. Default 1 s.
+	// SweepInterval is the pause between two collections of old versions and expired keys, 100 ms to 1 h. Default 1 s. While more has
+	// expired than one takes, the next follows sooner.
 	SweepInterval time.Duration
 	// CacheBytes is the block cache, 1 MiB to 1 TiB. Default 64 MiB.
 	CacheBytes int64

@@ -89,11 +89,14 @@ func (m *metrics) expired(n int) { m.expiredKeys.Add(uint64(n)) }
 func (m *metrics) collected(s storage.CollectStats) {
 	m.collectedVersions.Add(uint64(s.Versions))
 	m.collectedChanges.Add(uint64(s.Changes))
-	m.failing.Store(false)
 }
 
-// sweepFailed counts a failed round, and logs the first of a row.
-func (m *metrics) sweepFailed(err error) {
+// swept notes how a round of housekeeping ended: failed ones are counted, and the first of a row is logged.
+func (m *metrics) swept(err error) {
+	if err == nil {
+		m.failing.Store(false)
+		return
+	}
 	m.sweepFailures.Add(1)
 	if !m.failing.Swap(true) {
 		m.log("housekeeping failed, will be tried again", "error", err)

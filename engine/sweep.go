@@ -35,20 +35,30 @@ func (e *Engine) sweep(ctx context.Context) {
 		case <-timer.C:
 		}
 		began := time.Now()
-		err := errors.Join(e.expire(ctx), e.collect(ctx))
-		if err != nil && ctx.Err() == nil && e.Ready() == nil {
-			e.metrics.sweepFailed(err)
+		more, err := e.expire(ctx)
+		err = errors.Join(err, e.collect(ctx))
+		if ctx.Err() == nil && e.Ready() == nil {
+			e.metrics.swept(err)
 		}
-		timer.Reset(max(e.opts.SweepInterval, (sweepShare-1)*time.Since(began)))
+		timer.Reset(e.pause(more && err == nil, time.Since(began)))
 	}
 }
 
-// expire proposes the deletion of keys whose time to live has passed. Readers pass over them already; what this adds is the
-// event for watchers, and the space.
-func (e *Engine) expire(ctx context.Context) error {
-	due, err := e.store.Expired(e.clock.Wall(), expireRoundMax)
+// pause is how long the sweeper rests after a round that took so long.
+func (e *Engine) pause(more bool, took time.Duration) time.Duration {
+	rest := (sweepShare - 1) * took
+	if more {
+		return rest
+	}
+	return max(e.opts.SweepInterval, rest)
+}
+
+// expire proposes the deletion of keys whose time to live has passed, and says whether there are more than a round takes. Readers
+// pass over them already; what this adds is the event for watchers, and the space.
+func (e *Engine) expire(ctx context.Context) (more bool, err error) {
+	due, more, err := e.store.Expired(e.clock.Wall(), expireRoundMax)
 	if err != nil {
-		return err
+		return false, err
 	}
 	byGroup := make(map[string][]storage.ExpiredKey)
 	var order []string
@@ -72,7 +82,7 @@ func (e *Engine) expire(ctx context.Context) error {
 			break
 		}
 	}
-	return errors.Join(errs...)
+	return more, errors.Join(errs...)
 }
 
 // expireKeys expires keys of one group. The versions were the newest of their keys when they were listed; that they still are is

@@ -194,35 +194,39 @@ type ExpiredKey struct {
 
 // Expired lists versions that expired at or before now and are still the newest of their keys, the longest expired
 // first, at most limit. Entries of the TTL index whose version has been replaced are removed on the way; so that a great
-// many of them cannot hold the caller up, the list may be short, or empty, although more have expired.
-func (s *Store) Expired(now Timestamp, limit int) (list []ExpiredKey, err error) {
+// many of them cannot hold the caller up, the list may be short, or empty, although more have expired. more says that the
+// index holds more that is due, and that going on at once gets on.
+func (s *Store) Expired(now Timestamp, limit int) (list []ExpiredKey, more bool, err error) {
 	if limit <= 0 {
-		return nil, s.health.Err()
+		return nil, false, s.health.Err()
 	}
 	lower := []byte{kindExpiry, 0}
 	upper := append(appendTime([]byte{kindExpiry}, now), 0xff, 0) // above every group's first byte, which begins UTF-8
 	w, err := s.newWalk(lower, upper)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
 	b := s.NewBatch()
 	defer b.Close()
 	b.urgency = reclaims
-	for looked := 0; len(list) < limit && looked < 8*limit+1024; looked++ {
+	for looked := 0; ; looked++ {
 		k, _, ok := w.next()
 		if !ok {
+			break
+		}
+		if more = len(list) == limit || looked == 8*limit+1024; more {
 			break
 		}
 		expires, group, rest, t, err := splitExpiryKey(k)
 		if err != nil {
 			w.fail(err)
-			return nil, w.Err()
+			return nil, false, w.Err()
 		}
 		e := ExpiredKey{Group: string(group), Rest: bytes.Clone(rest), Time: t, Expires: expires}
 		v, found, err := s.Latest(e.Group, rest)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if found && v.Time == t && v.Expires == expires {
 			list = append(list, e)
@@ -231,10 +235,11 @@ func (s *Store) Expired(now Timestamp, limit int) (list []ExpiredKey, err error)
 		}
 	}
 	if w.Err() != nil {
-		return nil, w.Err()
+		return nil, false, w.Err()
 	}
-	if err := b.Commit(false); err != nil && !errors.Is(err, ErrDiskFull) && !errors.Is(err, ErrReadOnly) {
-		return nil, err
+	err = b.Commit(false)
+	if errors.Is(err, ErrDiskFull) || errors.Is(err, ErrReadOnly) {
+		return list, false, nil // what was replaced is met again: there is no use in going on at once
 	}
-	return list, nil
+	return list, more, err
 }
