@@ -15,6 +15,6 @@
 //
 //   - A version is the commit time of the command that wrote it. Nobody sees a version before it is durable.
 //   - Every error is an *Error with one of the protocol's classes. Unknown is never turned into success or failure.
-//   - Engine owns its goroutines: the event loops (through replication), the sweeper, and the one that waits for the disk to fail.
-//     Close ends them all. Sessions, scans and watches start none.
+//   - Engine owns its goroutines: the event loops (through replication), the sweeper, the reaper of transactions, and the one that
+//     waits for the disk to fail. Close ends them all. Sessions, scans and watches start none.
 package engine

@@ -74,7 +74,7 @@ func (s *Session) Watch(_ context.Context, r WatchRequest) (*Watch, error) {
 }
 
 // settled is the time up to which a group has no change that the view does not show: what is not visible at At comes at Now or later.
-func settled(v replication.ReadView) uint64 { return max(v.At, v.Now-1) }
+func settled(v replication.ReadView) uint64 { return max(v.At+1, v.Now) - 1 }
 
 // checkHistory refuses a place in a group's history behind which changes may be gone. It is not found rather than unavailable: trying
 // again does not bring them back.

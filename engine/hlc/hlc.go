@@ -17,6 +17,7 @@ package hlc
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,7 +60,7 @@ func Open(store Ceiling, wall func() time.Time, newest func() (Timestamp, error)
 	c := &Clock{wall: wall, store: store}
 	c.ceiling.Store(stored)
 	last := stored
-	if newest != nil && Timestamp(wall().UnixNano()) < stored {
+	if newest != nil && c.shown() < stored {
 		if last, err = newest(); err != nil {
 			return nil, fmt.Errorf("read newest commit time: %w", err)
 		}
@@ -69,13 +70,23 @@ func Open(store Ceiling, wall func() time.Time, newest func() (Timestamp, error)
 	return c, nil
 }
 
+// shown is what the wall clock shows; 0, as if it stood, where that is no time that nanoseconds since 1970 can say: taken as it is, it
+// would be later than any other.
+func (c *Clock) shown() Timestamp {
+	t := c.wall()
+	if s := t.Unix(); s < 0 || s >= math.MaxInt64/int64(time.Second) {
+		return 0
+	}
+	return Timestamp(t.UnixNano())
+}
+
 // Now gives a reading above every earlier one and every commit time of this directory, and not before what Wall has given: what a
 // reader was told has expired is gone for the commands that come after. It fails when the ceiling has to rise and the store
 // cannot make that durable; nothing was given out then.
 func (c *Clock) Now() (Timestamp, error) {
 	for {
 		last := c.last.Load()
-		now := max(Timestamp(c.wall().UnixNano()), last+1, c.seen.Load())
+		now := max(c.shown(), last+1, c.seen.Load())
 		if ceiling := c.ceiling.Load(); now+Headroom/2 > ceiling {
 			if err := c.raise(now, now > ceiling); err != nil {
 				return 0, err
@@ -92,7 +103,7 @@ func (c *Clock) Now() (Timestamp, error) {
 func (c *Clock) Read() Timestamp {
 	for {
 		last := c.last.Load()
-		now := max(Timestamp(c.wall().UnixNano()), last)
+		now := max(c.shown(), last)
 		// Past the ceiling the clock stands still for readers: a reading given out may not exceed what is durable.
 		now = max(min(now, c.ceiling.Load()), last)
 		if now == last || c.last.CompareAndSwap(last, now) {
@@ -106,7 +117,7 @@ func (c *Clock) Read() Timestamp {
 func (c *Clock) Wall() Timestamp {
 	for {
 		seen := c.seen.Load()
-		now := max(Timestamp(c.wall().UnixNano()), c.last.Load(), seen)
+		now := max(c.shown(), c.last.Load(), seen)
 		if now == seen || c.seen.CompareAndSwap(seen, now) {
 			return now
 		}

@@ -155,6 +155,46 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+// TestWallClockOutOfRange: a wall clock that shows a time which nanoseconds since 1970 cannot say counts as one that stands. Such a time,
+// taken as it is, was later than every other: it went into the stored ceiling, and the directory took no write ever after.
+func TestWallClockOutOfRange(t *testing.T) {
+	good := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, bad := range []time.Time{
+		{},
+		time.Unix(0, -1), time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC), time.Unix(0, 1<<63-1).Add(1),
+		time.Date(2300, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2600, 1, 1, 0, 0, 0, 0, time.UTC),
+	} {
+		wall := good
+		m := &memCeiling{}
+		c := open(t, m, func() time.Time { return wall })
+		last, err := c.Now()
+		if err != nil {
+			t.Fatal(err)
+		}
+		wall = bad
+		for range 2 {
+			now, err := c.Now()
+			if err != nil || now != last+1 {
+				t.Fatalf("at %s: reading %d after %d (%v)", bad, now, last, err)
+			}
+			if r, w := c.Read(), c.Wall(); r != now || w != now {
+				t.Fatalf("at %s: to read at %d, to judge by %d, want %d", bad, r, w, now)
+			}
+			last = now
+			if c, err = Open(m, func() time.Time { return wall }, func() (Timestamp, error) { return now, nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if m.v > Timestamp(good.UnixNano())+2*Headroom {
+			t.Fatalf("at %s: the ceiling was raised to %d", bad, m.v)
+		}
+		wall = good.Add(time.Hour)
+		if now, err := c.Now(); err != nil || now != Timestamp(wall.UnixNano()) {
+			t.Fatalf("after %s: reading %d (%v), want %d", bad, now, err, wall.UnixNano())
+		}
+	}
+}
+
 func BenchmarkNow(b *testing.B) {
 	c := open(b, &memCeiling{}, nil)
 	for b.Loop() {

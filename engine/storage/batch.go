@@ -63,7 +63,7 @@ func (b *Batch) refusal(group string, rest []byte) error {
 // records is the length of what goes to Pebble as one batch.
 func (b *Batch) records() int { return b.b.Len() + b.changes.len() }
 
-// set writes a record whose key append builds in place.
+// finish ends a record whose key and value were written in place.
 func (b *Batch) finish(op *pebble.DeferredBatchOp) { b.note(op.Finish()) }
 
 func (b *Batch) setNode(name string, body []byte) {

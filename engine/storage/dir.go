@@ -20,6 +20,7 @@ import (
 //	ATLAS     says that the directory is Atlas's, whose, and in which format (marker.go)
 //	LOCK      locked while a store is open
 //	ballast   room held in reserve (space.go); probe, ATLAS.new: there for moments
+//	synced    how much of the log and the MANIFEST was synced (proof.go)
 //	pebble/   the database
 //	caddy/    not the store's: what the process around the node keeps
 //
