@@ -330,6 +330,9 @@ func (k *checker) append(g int, b consensus.Ballot, e *consensus.Entry) {
 	} else if !gc.wanted(e) {
 		k.fail("I2: group %d: slot %d is chosen with what nobody proposed there: %s", g, e.Slot, describe(e))
 	}
+	if mark := sessionMarks[r.status]; mark != "" {
+		k.w.sometimes(mark)
+	}
 	if e.Seq != 0 {
 		key := requestKey{e.Session, e.Seq}
 		if effective {
@@ -347,6 +350,12 @@ func (k *checker) append(g int, b consensus.Ballot, e *consensus.Entry) {
 	}
 	gc.chosen = append(gc.chosen, chosenEntry{*e, gc.machine.hash, k.w.now, b})
 	k.w.stats.Chosen++
+}
+
+// sessionMarks are the ways in which a session is refused when a request is applied.
+// shared: only read.
+var sessionMarks = map[status]string{
+	statusExpired: "a session had expired", statusForgot: "an answer was no longer known", statusFull: "there were too many sessions",
 }
 
 // checkApplied checks what a disk says is committed and applied: I2, I14.

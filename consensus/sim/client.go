@@ -158,7 +158,6 @@ func (w *World) answered(q *rpc) {
 		case statusRefused:
 			c.finish(Refused, q.result)
 		case statusExpired, statusForgot, statusFull:
-			c.w.sometimes("a session was refused")
 			c.expired(q.result.status)
 		}
 	case outcomeLost, outcomeRetry:

@@ -248,7 +248,7 @@ func TestShrink(t *testing.T) {
 			continue
 		}
 		const runs = 60
-		small, last := Shrink(seed, nil, r.Err, runs)
+		small, last := Shrink(seed, nil, r.Err, runs, searchOnly)
 		if len(small) == 0 || kindOfFailure(last) != kindOfFailure(r.Err) {
 			t.Fatalf("%s: %v after %v", Command(seed, small), last, r.Err)
 		}

@@ -5,6 +5,7 @@ package sim
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -42,7 +43,21 @@ func Command(seed uint64, settings []string) string {
 	return c
 }
 
-// kindOfFailure is what a smaller run must fail with to be of the same failure: its invariant, or its first words.
+// alike reports whether two runs fail of the same thing: of one invariant, or with the same first words where none is named.
+func alike(a, b error) bool {
+	if kind := kindOfFailure(a); kind != "" || kindOfFailure(b) != "" {
+		return kind == kindOfFailure(b)
+	}
+	return slices.Equal(firstWords(a), firstWords(b))
+}
+
+// firstWords are those without a digit.
+func firstWords(err error) []string {
+	words := slices.DeleteFunc(strings.Fields(err.Error()), func(w string) bool { return strings.ContainsAny(w, "0123456789") })
+	return words[:min(4, len(words))]
+}
+
+// kindOfFailure is the invariant that is broken, or what stands for one; empty if the error names none.
 func kindOfFailure(err error) string {
 	text := err.Error()
 	if head, _, ok := strings.Cut(text, ":"); ok && len(head) < 20 {
@@ -52,9 +67,8 @@ func kindOfFailure(err error) string {
 }
 
 // Shrink looks for a smaller run that fails alike, in at most `runs` tries: it leaves out kinds of faults, then groups, clients and keys,
-// and shortens the time. It returns the settings of the smallest that it found.
-func Shrink(seed uint64, settings []string, failure error, runs int) (smallest []string, last error) {
-	kind := kindOfFailure(failure)
+// and shortens the time. judge is what else a run can fail of, from its history. It returns the settings of the smallest that it found.
+func Shrink(seed uint64, settings []string, failure error, runs int, judge func([]Op) error) (smallest []string, last error) {
 	smallest, last = settings, failure
 	events := 1 << 62 // of the smallest: a run that is simpler and much longer is not smaller
 	try := func(setting string) bool {
@@ -64,7 +78,10 @@ func Shrink(seed uint64, settings []string, failure error, runs int) (smallest [
 		runs--
 		candidate := append(smallest[:len(smallest):len(smallest)], setting)
 		r, err := Run(seed, candidate, nil)
-		if err != nil || r.Err == nil || kind != "" && kindOfFailure(r.Err) != kind || r.Stats.Events > events+events/8 {
+		if err == nil && r.Err == nil {
+			r.Err = judge(r.History)
+		}
+		if err != nil || r.Err == nil || !alike(r.Err, failure) || r.Stats.Events > events+events/8 {
 			return false
 		}
 		smallest, last, events = candidate, r.Err, min(events, r.Stats.Events)

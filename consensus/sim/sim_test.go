@@ -4,6 +4,7 @@ package sim
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -62,7 +63,7 @@ func run(t *testing.T, seed uint64, settings []string) Result {
 	if r.Err != nil {
 		small, last := settings, r.Err
 		if *simShrink > 0 {
-			small, last = Shrink(seed, settings, r.Err, *simShrink)
+			small, last = Shrink(seed, settings, r.Err, *simShrink, searchOnly)
 		}
 		if *simShrink > 0 {
 			t.Errorf("seed %d: %.600v\nsmaller: %.2000v\n%s", seed, r.Err, last, Command(seed, small))
@@ -71,6 +72,39 @@ func run(t *testing.T, seed uint64, settings []string) Result {
 		}
 	}
 	return r
+}
+
+func searchOnly(ops []Op) error {
+	_, err := search(ops)
+	return err
+}
+
+// TestShrinkKeepsTheFailure: what the shrinker takes for the same failure, and that it shrinks what only a search of the history sees.
+func TestShrinkKeepsTheFailure(t *testing.T) {
+	for _, row := range []struct {
+		a, b string
+		same bool
+	}{
+		{"I2: group 0: slot 3", "I2: group 4: slot 5", true},
+		{"I2: group 0: slot 3", "I4: node 1 sends", false},
+		{"node 3 group 1 cannot campaign: why", "node 12 group 7 cannot campaign: why not", true},
+		{"node 3 group 1 cannot campaign: why", "node 3 group 1 cannot release: why", false},
+		{"I2: group 0", "node 3 group 1 cannot release: why", false},
+	} {
+		if alike(errors.New(row.a), errors.New(row.b)) != row.same {
+			t.Errorf("%q, %q: same %v", row.a, row.b, !row.same)
+		}
+	}
+	wrong := errors.New("I8: somebody read")
+	small, last := Shrink(1001, []string{"safety=1s", "clients=8"}, wrong, 12, func(ops []Op) error {
+		if slices.ContainsFunc(ops, func(o Op) bool { return o.Read() }) {
+			return wrong
+		}
+		return nil
+	})
+	if len(small) < 3 || last != wrong {
+		t.Errorf("%v of %v", last, small)
+	}
 }
 
 // TestSimulation runs seeds: first those that failed once, then new ones. The long suite must hit every coverage mark.
