@@ -167,7 +167,7 @@ func (c *Core) onPrepare(m *Message) {
 	answer := c.reply(m, Message{
 		Type: Promise, Accepted: c.rec.Accepted, AcceptedHome: c.rec.AcceptedHome, Last: c.rec.Last, Chain: c.rec.LastChain,
 		Commit: c.rec.Commit, First: c.keptFrom(), Established: c.rec.Established, GlobalPromised: c.rec.globalPromised(m.Ballot),
-		StopSlot: c.rec.StopSlot, StopNext: c.rec.StopNext,
+		StopSlot: c.rec.StopSlot, StopNext: c.rec.StopNext, Time: c.reading(),
 	})
 	if failpoint.Enabled(failpoint.ConsensusOmitCommitted) && answer.Commit == answer.Last {
 		answer.Accepted, answer.AcceptedHome, answer.Last, answer.Chain, answer.Commit, answer.First = Ballot{}, quorum.Home{}, 0, 0, 0, 1
@@ -234,6 +234,7 @@ func (c *Core) onAcceptSync(m *Message) error {
 	}
 	c.promise(m.Ballot)
 	c.acceptAt(m.Ballot, m.Home)
+	c.observe(m.Time)
 	c.hellos = 0
 	c.tie(m)
 	if err := c.replace(base, entries, true); err != nil {

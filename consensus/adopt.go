@@ -106,6 +106,8 @@ func (p *proposer) adopt(c *Core) error {
 	}
 	p.fetched = nil
 	c.acceptAt(c.ballot, c.home)
+	c.timeBound = p.clock()
+	c.observe(c.timeBound)
 	c.release, c.behind, c.leasedBy = Ballot{}, false, LeasedBy{}
 	c.state, c.recovered = Won, c.rec.Last
 	c.commitTo(p.commit)
@@ -116,6 +118,18 @@ func (p *proposer) adopt(c *Core) error {
 		p.peer[i].begin(c, p.peer[i].answer == given)
 	}
 	return nil
+}
+
+// clock is the latest that those who promised have told of their clocks. No owner of a lower ballot has closed the log at a later
+// time, but where the time of the log's end is later too: see closed.go.
+func (p *proposer) clock() Timestamp {
+	latest := Timestamp(0)
+	for i := range p.peer {
+		if pr := &p.peer[i]; pr.answer == given && !failpoint.Enabled(failpoint.ConsensusIgnorePromisedClock) {
+			latest = max(latest, pr.clock)
+		}
+	}
+	return latest
 }
 
 // askAnother turns to the next node that promised the same log and keeps it behind the slot, if there is one.

@@ -58,7 +58,7 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	return w
 }
 
-type noLog struct{ b *testing.B }
+type noLog struct{ b testing.TB }
 
 func (n noLog) Entries(lo, hi Slot, _ int) ([]Entry, error) {
 	n.b.Fatalf("slots %d..%d read from disk", lo, hi)

@@ -143,6 +143,9 @@ func (c *Core) checkFields(m *Message) error {
 	if (m.StopSlot == 0) != (m.StopNext == 0) {
 		return fmt.Errorf("stop-sign to configuration %d in slot %d", m.StopNext, m.StopSlot)
 	}
+	if own := c.reading(); own != 0 && m.Time > own+ClockAheadMax && (m.Type == Promise || m.Type == AcceptSync) {
+		return fmt.Errorf("time %d is more than %d ahead of the clock, at %d", m.Time, ClockAheadMax, own)
+	}
 	switch m.Type {
 	case Promise:
 		if m.Last == 0 && m.Chain != 0 {

@@ -21,6 +21,10 @@ var (
 	ErrNotVoter = errors.New("not a voter")
 	// ErrStopped: a stop-sign is in the log: nothing more is proposed or read in this configuration. Nothing was done.
 	ErrStopped = errors.New("stopped for a newer configuration")
+	// ErrNoLease: Close was called without a lease, ErrCeiling with one under which no time can be claimed yet that is later than that of
+	// the log. Nothing was claimed; try again.
+	ErrNoLease = errors.New("no lease")
+	ErrCeiling = errors.New("no later time can be closed")
 	// ErrUnknownConfiguration: Step found a ballot of a configuration above all that are known here. Nothing was changed: tell
 	// the core of it with Configure and give it the message again, or drop the message.
 	ErrUnknownConfiguration = errors.New("unknown configuration")
@@ -56,6 +60,14 @@ type Fabric interface {
 	// must not bring support back for which a promise was given. It is told again, to be written, in Ready.Withdrawals. An
 	// error says that a lower one is supported now; it stops the core.
 	Withdraw(node NodeID, minEpoch uint64) error
+	// Clock is this node's hybrid logical clock; 0 is unknown. It is never below what ClockFrom has told anybody of it, nor
+	// below what Observe was told and was written: in no life of this node (duty 19).
+	Clock() Timestamp
+	// ClockFrom is the latest that the node has said of its Clock; of this node itself, what it may say: as much as is sure to
+	// outlive a crash. 0 is unknown.
+	ClockFrom(node NodeID) Timestamp
+	// Observe brings Clock to this time at least. It is told again, to be written, in Ready.Clock.
+	Observe(t Timestamp)
 }
 
 // Options make a Core.
@@ -170,6 +182,9 @@ type Ready struct {
 	// Withdrawals are lives that this node will not support any more: durable with the batch (duties 1 and 16). Its
 	// Fabric knows them already.
 	Withdrawals []Withdrawal
+	// Clock, unless 0, is what Fabric.Clock must never be below from now on, in no life of this node: durable with the batch (duties 1
+	// and 19). The Fabric knows it already.
+	Clock Timestamp
 	// MustSync: the batch must be durable before MsgsAfterSync are sent and before Advance (duty 2).
 	MustSync bool
 	// MsgsNow may be sent at once, also while the batch is being written (duty 3).
@@ -236,6 +251,7 @@ type Core struct {
 	truncateFrom, compactTo Slot
 	snapshot                *SnapshotMeta // taken over, not yet handed out
 	withdrawals             []Withdrawal
+	observed                Timestamp // not yet handed out: Ready.Clock
 	reads                   []ReadState
 	readsLost               []uint64
 	dirty                   bool // rec differs from what was handed out
@@ -254,9 +270,10 @@ type Core struct {
 	scope            Scope
 	ballot           Ballot
 	home             quorum.Home
-	recovered        Slot   // the design's `sync`: where the adopted log ended
-	roundSeen        uint64 // told by others
-	roundSlack       uint64 // see RoundJumpMax
+	recovered        Slot      // the design's `sync`: where the adopted log ended
+	timeBound        Timestamp // own proposals have later times: see closed.go
+	roundSeen        uint64    // told by others
+	roundSlack       uint64    // see RoundJumpMax
 	uncommittedBytes int
 	p                *proposer // nil for a Follower and for a sole voter
 

@@ -12,7 +12,7 @@
 //
 // Where to start reading: Core in core.go and Ready in ready.go. Then phase1.go (how a ballot is won) and adopt.go (how its log
 // gets here), acceptor.go, whose head says what an acceptor holds to, proposer.go and peer.go (phase 2). After that, in any
-// order: lease.go and reads.go, reconfigure.go, snapshot.go, release.go. check.go is what is refused, limits.go how much is
+// order: lease.go, reads.go and closed.go, reconfigure.go, snapshot.go, release.go. check.go is what is refused, limits.go how much is
 // too much. The stories in testdata show each step; consensus/consensuspb gives every byte of the layouts.
 //
 // # The own ballot
@@ -54,8 +54,8 @@
 //
 // # The caller's duties
 //
-//  1. Write Ready.TruncateFrom (delete the log from there), Ready.CompactTo (delete it up to there), Ready.Entries, Ready.Record and
-//     Ready.Withdrawals in one atomic batch, in this order. The batches of one group reach the disk in the order of their
+//  1. Write Ready.TruncateFrom (delete the log from there), Ready.CompactTo (delete it up to there), Ready.Entries, Ready.Record,
+//     Ready.Withdrawals and Ready.Clock in one atomic batch, in this order. The batches of one group reach the disk in the order of their
 //     Readies, and a crash keeps a beginning of that order.
 //  2. If Ready.MustSync, make the batch durable before MsgsAfterSync are sent and before Advance (but see 5). Without it the
 //     batch may be lost in a crash, together with all batches after it.
@@ -106,6 +106,13 @@
 //  17. Tell every core of a configuration before it is to answer ballots of it, in order. Seal only what is durable here, after the
 //     batches of all Readies that are out; Retire only what a Q1 of it has sealed, with everything that was chosen in it
 //     established later. A node that is removed releases what it owns to one that is not (Release).
+//  18. Tell whom you like of what Close claims, in any order, late or never. Whoever has a claim may answer reads as of any time up to its
+//     ReadableTo, from a state as it stands at Applied and AppliedTime of the Record that was written with it (and see 5). Claims are
+//     true for ever, and of no other group; they need not be kept over a restart. Of two, the one of the later time says more.
+//  19. Fabric.Clock is one clock for all groups of the node. Before ClockFrom tells anybody a time, that must be sure to hold in every later
+//     life too: written ahead of need, as a ceiling; and what Ready.Clock says is written in its batch. A life begins at all of this or later.
+//     A clock far ahead of the others takes the commit times of all groups along with which it promises: keep it near true time. What Propose
+//     is given may come from another clock.
 //
 // # What it costs
 //

@@ -122,11 +122,17 @@ func (c *Core) leaseValid() bool {
 	}
 	set := quorum.Set{}.With(p.me)
 	for i := range p.peer[:p.voters] {
-		if pr := &p.peer[i]; pr.fort == epoch && i != p.me && c.fabric.SupportFrom(pr.id) {
+		if p.upholds(c, i, epoch) {
 			set = set.With(i)
 		}
 	}
 	return p.q.IsQ2(set, c.home)
+}
+
+// upholds reports whether the voter promises to nobody else now, for the sake of this life of this node.
+func (p *proposer) upholds(c *Core, i int, epoch uint64) bool {
+	pr := &p.peer[i]
+	return i == p.me || pr.fort == epoch && c.fabric.SupportFrom(pr.id)
 }
 
 // fortify has peers of the home that are not tied to the present life asked to be, at most once in RetryAfter.

@@ -21,6 +21,10 @@ const (
 	SlotMax Slot = 1 << 62
 	// TimeMax bounds a commit time: beyond it is no nanosecond since 1970 that anyone lives to see (year 2262).
 	TimeMax Timestamp = 1<<63 - 1
+	// ClockAheadMax bounds how far the time of a promise, or the bound of an owner, may lie ahead of this node's clock, in nanoseconds: an hour.
+	// What is further ahead is refused. Else one clock gone wrong would take those of all nodes along, and with them the
+	// times of all groups, for good. Nodes whose clocks are further apart do not own groups together.
+	ClockAheadMax Timestamp = 3600e9
 	// PayloadLenMax bounds the payload of one entry, in bytes: a value of 128 MiB, and room for what comes with it.
 	PayloadLenMax = 256 << 20
 	// EntriesPerMessageMax bounds the entries of one message, and of a log those that are not known to be chosen where it is promised

@@ -16,7 +16,8 @@ type MessageType uint8
 const (
 	// Prepare, P to A: promise Ballot.
 	Prepare MessageType = iota + 1
-	// Promise, A to P: A promised Ballot. It describes A's log: Accepted, Last, Chain (of Last), Commit, First, Established.
+	// Promise, A to P: A promised Ballot. It describes A's log: Accepted, Last, Chain (of Last), Commit, First, Established;
+	// and its clock, Time.
 	Promise
 	// Fetch, P to A, which promised Ballot: send the slots Slot+1..Last of your log. If Seq is not 0, a Snapshot will do.
 	Fetch
@@ -24,7 +25,7 @@ const (
 	// First only.
 	FetchReply
 	// AcceptSync, P to A: accept at Ballot this log: the own one up to Slot, where its chain is Chain, then Entries, then
-	// nothing. Entries reach at least to where P's recovered log ended.
+	// nothing. Entries reach at least to where P's recovered log ended. A's clock is Time at least from now on.
 	AcceptSync
 	// Accept, P to A, which has accepted at Ballot: append Entries from Slot+1 on; Chain is that of Slot. Without entries it
 	// only brings Commit.
@@ -106,7 +107,7 @@ type Message struct {
 	First       Slot
 	Established uint64
 
-	Time           Timestamp   // Snapshot: of Slot
+	Time           Timestamp   // Snapshot: of Slot; Promise: A's clock; AcceptSync: up to here P proposes nothing new
 	Scope          Scope       // of Ballot
 	Home           quorum.Home // of Ballot, relative to its configuration
 	AcceptedHome   quorum.Home // of Accepted, relative to its configuration
@@ -136,12 +137,14 @@ func (m Message) String() string {
 	case Promise:
 		put(true, "accepted=%s last=%d commit=%d first=%d", m.Accepted, m.Last, m.Commit, m.First)
 		put(!m.GlobalPromised.IsZero(), "global-promised=%s", m.GlobalPromised)
+		put(m.Time != 0, "clock=%d", m.Time)
 	case PrePromise:
 		put(true, "promised=%s", m.Promised)
 	case Fetch:
 		put(true, "slots=%d..%d", m.Slot+1, m.Last)
 	case FetchReply, AcceptSync, Accept, Learn:
 		put(true, "after=%d entries=%d commit=%d", m.Slot, len(m.Entries), m.Commit)
+		put(m.Time != 0, "bound=%d", m.Time)
 	case Accepted:
 		put(true, "upTo=%d commit=%d", m.Slot, m.Commit)
 	case Learned:

@@ -65,6 +65,7 @@ type peer struct {
 	chain          uint64
 	commit         Slot
 	first          Slot
+	clock          Timestamp
 
 	// What it holds of the own log.
 	mode   mode
@@ -304,7 +305,7 @@ func (pr *peer) sendSync(c *Core) {
 	rest := cut(c.slots(max(c.recovered, pr.base)+1, c.rec.Last), c.tuning.MessageBytes)
 	entries = append(slices.Clip(entries), rest[:max(0, min(len(rest), EntriesPerMessageMax-len(entries)))]...)
 	pr.put(c, Message{
-		Type: AcceptSync, Slot: pr.base, Chain: before, Entries: entries, Scope: c.scope, Home: c.home, Epoch: c.epoch(),
+		Type: AcceptSync, Slot: pr.base, Chain: before, Entries: entries, Scope: c.scope, Home: c.home, Epoch: c.epoch(), Time: c.timeBound,
 	})
 	pr.mode, pr.next, pr.since = streaming, pr.base+Slot(len(entries))+1, c.clock
 	pr.ends = append(pr.ends[:0], pr.next-1)

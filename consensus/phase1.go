@@ -79,7 +79,7 @@ func (c *Core) campaign(s Scope, home quorum.Home) error {
 	if c.sole {
 		c.rec.Promised = c.ballot
 		c.acceptAt(c.ballot, home)
-		c.state, c.recovered = Won, c.rec.Last
+		c.state, c.recovered, c.timeBound = Won, c.rec.Last, c.reading()
 		return nil
 	}
 	c.p = newProposer(c)
@@ -179,7 +179,7 @@ func (c *Core) stepDown() {
 		_ = c.truncate(c.unstable - 1) // kept in err
 	}
 	c.state, c.scope, c.ballot, c.home, c.release = Follower, Global, Ballot{}, quorum.Home{}, Ballot{}
-	c.recovered, c.p, c.uncommittedBytes, c.behind = 0, nil, 0, false
+	c.recovered, c.timeBound, c.p, c.uncommittedBytes, c.behind = 0, 0, nil, 0, false
 }
 
 // all addresses a message at the own ballot to everyone who is asked in phase 1.
@@ -331,7 +331,7 @@ func (c *Core) onPromise(i int, m *Message) error {
 	}
 	pr.hear(m.Established, m.StopSlot, m.StopNext)
 	pr.accepted, pr.acceptedHome, pr.globalPromised = m.Accepted, m.AcceptedHome, m.GlobalPromised
-	pr.last, pr.chain, pr.commit, pr.first = m.Last, m.Chain, m.Commit, m.First
+	pr.last, pr.chain, pr.commit, pr.first, pr.clock = m.Last, m.Chain, m.Commit, m.First, m.Time
 	return p.choose(c)
 }
 
@@ -340,7 +340,7 @@ func (p *proposer) ownPromise(c *Core) {
 	own := &p.peer[p.me]
 	own.hear(c.rec.Established, c.rec.StopSlot, c.rec.StopNext)
 	own.accepted, own.acceptedHome, own.globalPromised = c.rec.Accepted, c.rec.AcceptedHome, c.rec.globalPromised(c.ballot)
-	own.last, own.chain, own.commit, own.first = c.rec.Last, c.rec.LastChain, c.rec.Commit, c.rec.First
+	own.last, own.chain, own.commit, own.first, own.clock = c.rec.Last, c.rec.LastChain, c.rec.Commit, c.rec.First, c.reading()
 	_ = p.choose(c) // kept in err
 }
 

@@ -109,8 +109,8 @@ type Proposal struct {
 	Session, Seq uint64
 }
 
-// Propose puts a command behind the own log and says in which slot and at what commit time: now, or one more than that of the
-// slot before if that is later. Requires: a won ballot, else ErrNotOwner; no stop-sign for its configuration in the log, else
+// Propose puts a command behind the own log and says in which slot and at what commit time: now, or the next that is above that of the
+// slot before and above all that is closed. Requires: a won ballot, else ErrNotOwner; no stop-sign for its configuration in the log, else
 // ErrStopped. What becomes of the proposal is told by duty 7.
 func (c *Core) Propose(now Timestamp, p Proposal) (Slot, Timestamp, error) {
 	switch {
@@ -126,19 +126,20 @@ func (c *Core) Propose(now Timestamp, p Proposal) (Slot, Timestamp, error) {
 
 // propose gives the entry its place.
 func (c *Core) propose(now Timestamp, e Entry) (Slot, Timestamp, error) {
+	before := max(c.rec.LastTime, c.timeBound)
 	switch {
 	case c.state < Won:
 		return 0, 0, ErrNotOwner
 	case c.stopped() && !failpoint.Enabled(failpoint.ConsensusAppendPastStop):
 		return 0, 0, ErrStopped
-	case now > TimeMax || c.rec.LastTime >= TimeMax:
-		return 0, 0, fmt.Errorf("%w: time %d after %d exceeds limit %d", ErrInvalid, now, c.rec.LastTime, TimeMax)
+	case now > TimeMax || before >= TimeMax:
+		return 0, 0, fmt.Errorf("%w: time %d after %d exceeds limit %d", ErrInvalid, now, before, TimeMax)
 	case c.rec.Last >= SlotMax:
 		return 0, 0, fmt.Errorf("%w: log is full at slot %d", ErrInvalid, c.rec.Last)
 	case c.rec.Last-c.rec.Commit >= Slot(c.tuning.UncommittedEntries) || c.uncommittedBytes >= c.tuning.UncommittedBytes:
 		return 0, 0, ErrBusy
 	}
-	e.Slot, e.Ballot, e.Time = c.rec.Last+1, c.ballot, max(now, c.rec.LastTime+1)
+	e.Slot, e.Ballot, e.Time = c.rec.Last+1, c.ballot, max(now, before+1)
 	e.Chain = chain(c.rec.LastChain, &e)
 	c.append(e)
 	c.uncommittedBytes += len(e.Payload)

@@ -90,10 +90,10 @@ func (c *Core) handOut(r *Ready) {
 		c.readyRec = c.rec
 		r.Record = &c.readyRec
 	}
-	r.Reads, r.ReadsLost = c.reads, c.readsLost
+	r.Reads, r.ReadsLost, r.Clock = c.reads, c.readsLost, c.observed
 	c.ready, c.dirty, c.mustSync = true, false, false
 	c.unstable, c.truncateFrom, c.compactTo, c.snapshot = c.rec.Last+1, 0, 0, nil
-	c.now, c.after, c.withdrawals, c.reads, c.readsLost = nil, nil, nil, nil, nil
+	c.now, c.after, c.withdrawals, c.reads, c.readsLost, c.observed = nil, nil, nil, nil, nil, 0
 }
 
 // Advance says that the Ready is done: its batch is written, and durable if MustSync, its Committed are applied, its

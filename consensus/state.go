@@ -63,7 +63,7 @@ func (c *Core) AppendState(dst []byte) []byte {
 	w.messages(c.now)
 	w.messages(c.after)
 	w.messages(c.owed)
-	w.n(uint64(c.state), uint64(c.scope), uint64(c.recovered), max(c.roundSeen, c.rec.Promised.Round), c.roundSlack, uint64(c.uncommittedBytes), uint64(c.hellos), c.staleCfg, uint64(c.leasedBy.Owner))
+	w.n(c.timeBound, c.observed, uint64(c.state), uint64(c.scope), uint64(c.recovered), max(c.roundSeen, c.rec.Promised.Round), c.roundSlack, uint64(c.uncommittedBytes), uint64(c.hellos), c.staleCfg, uint64(c.leasedBy.Owner))
 	w.ballots(c.ballot, c.release)
 	w.n(homeWords(c.home)...)
 	w.flags(c.p != nil)
@@ -92,7 +92,7 @@ func (p *proposer) appendState(w *stateWriter, won bool) {
 			w.n(uint64(pr.answer), uint64(pr.tiedTo), pr.established, uint64(pr.stop.slot), pr.stop.next)
 			w.ballots(pr.accepted, pr.globalPromised, pr.over, pr.shown)
 			w.n(homeWords(pr.acceptedHome)...)
-			w.n(uint64(pr.last), pr.chain, uint64(pr.commit), uint64(pr.first))
+			w.n(uint64(pr.last), pr.chain, uint64(pr.commit), uint64(pr.first), pr.clock)
 		}
 		w.n(uint64(pr.mode), uint64(pr.base), uint64(pr.next), uint64(pr.match), uint64(pr.nacked), uint64(pr.commitSent), uint64(pr.commitKnown), uint64(pr.unsent))
 		w.n(pr.sentEstablished, pr.knownEstablished, pr.fort, pr.confirmed, uint64(len(pr.ends)))

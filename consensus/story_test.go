@@ -18,6 +18,8 @@ type testFabric struct {
 	supports   map[NodeID]uint64 // the life that this node supports
 	from       map[NodeID]bool   // who supports this node
 	quarantine Timestamp
+	clock      Timestamp            // hybrid
+	clocks     map[NodeID]Timestamp // what others have told of theirs
 	withdrawn  map[NodeID]uint64
 }
 
@@ -43,6 +45,12 @@ func (f *testFabric) Withdraw(node NodeID, minEpoch uint64) error {
 	f.withdrawn[node] = max(f.withdrawn[node], minEpoch)
 	return nil
 }
+
+func (f *testFabric) Clock() Timestamp { return f.clock }
+
+func (f *testFabric) ClockFrom(node NodeID) Timestamp { return f.clocks[node] }
+
+func (f *testFabric) Observe(t Timestamp) { f.clock = max(f.clock, t) }
 
 // ties is what a record holds besides the log.
 func ties(r *Record) string {
@@ -120,6 +128,14 @@ func (s *story) inputs(d *datadriven.TestData) {
 		s.printf("%v", n.core.HoldsLease())
 	case "read":
 		s.failed("read", n.core.ReadIndex(s.number(d.CmdArgs[1].Key)))
+	case "close":
+		var at uint64
+		d.ScanArgs(s.t, "at", &at)
+		claim, err := n.core.Close(at)
+		s.failed("close", err)
+		if err == nil {
+			s.printf("up to time %d all is chosen in slots up to %d", claim.Time, claim.Slot)
+		}
 	case "stop-sign":
 		var at, next uint64
 		d.ScanArgs(s.t, "at", &at)
@@ -186,6 +202,14 @@ func (s *story) fabrics(d *datadriven.TestData) {
 	switch d.Cmd {
 	case "epoch":
 		of(d.CmdArgs[0].Key).epoch = s.number(d.CmdArgs[1].Key)
+	case "clock":
+		id, t := d.CmdArgs[0].Key, s.number(d.CmdArgs[1].Key)
+		of(id).clock = t
+		for _, n := range s.nodes {
+			if f := n.fabric.(*testFabric); n.id == s.byID(id).id || !d.HasArg("untold") {
+				f.clocks[s.byID(id).id] = t
+			}
+		}
 	case "quarantine":
 		of(d.CmdArgs[0].Key).quarantine = s.number(d.CmdArgs[1].Key) * 1e6
 	default:

@@ -25,6 +25,8 @@ import (
 //	retire N V | seal N V | home N [a b] | compact N upTo | release N to=M | lease N | read N id
 //	stop-sign N at=T next=V
 //	support N->M ... | expire N->M ... | epoch N E | quarantine N ms     what the fabric says; N supports M
+//	clock N T [untold]                                                   its hybrid clock; all others hear it unless untold
+//	close N at=T                                                         claims that nothing more is chosen up to T
 //	campaign N [local] [unasked]   unasked: as if all had answered the PrePrepare
 //	propose N at=T [payload ...] | tick T                   inputs; tick is for all nodes, T in milliseconds
 //	io N ...            take each node's Ready and do it whole, until there is none
@@ -64,7 +66,7 @@ func (s *story) failed(what string, err error) {
 		return
 	}
 	class := "FATAL"
-	for _, e := range []error{ErrInvalid, ErrNotOwner, ErrBusy, ErrNotVoter, ErrStopped, ErrUnknownConfiguration} {
+	for _, e := range []error{ErrInvalid, ErrNotOwner, ErrBusy, ErrNotVoter, ErrStopped, ErrUnknownConfiguration, ErrNoLease, ErrCeiling} {
 		if errors.Is(err, e) {
 			class = "refused"
 		}
@@ -126,9 +128,9 @@ func (s *story) command(d *datadriven.TestData) {
 		for _, m := range s.net {
 			s.printf("%v", m)
 		}
-	case "node", "configure", "retire", "seal", "home", "compact", "release", "lease", "read", "stop-sign":
+	case "node", "configure", "retire", "seal", "home", "compact", "release", "lease", "read", "stop-sign", "close":
 		s.inputs(d)
-	case "support", "expire", "epoch", "quarantine":
+	case "support", "expire", "epoch", "quarantine", "clock":
 		s.fabrics(d)
 	default:
 		s.t.Fatalf("%s: unknown command %s", d.Pos, d.Cmd)
@@ -218,7 +220,7 @@ func (s *story) cluster(d *datadriven.TestData) {
 	for i := range s.q.Len() {
 		n := s.addNode(NodeID(i + 1))
 		if epoch != 0 {
-			n.fabric = &testFabric{epoch: epoch, supports: map[NodeID]uint64{}, from: map[NodeID]bool{}}
+			n.fabric = &testFabric{epoch: epoch, supports: map[NodeID]uint64{}, from: map[NodeID]bool{}, clocks: map[NodeID]Timestamp{}}
 		}
 		for _, a := range d.CmdArgs {
 			if a.Key == "home" {
@@ -269,6 +271,9 @@ func (s *story) ready(n *testNode, r *Ready) {
 	}
 	if r.Snapshot != nil {
 		line += fmt.Sprintf(" ingest the state at %d", r.Snapshot.Slot)
+	}
+	if r.Clock != 0 {
+		line += fmt.Sprintf(" clock=%d", r.Clock)
 	}
 	for _, w := range r.Withdrawals {
 		line += fmt.Sprintf(" withdraw node %d below epoch %d", w.Node, w.Epoch)

@@ -194,7 +194,7 @@ type Message struct {
 	Last           uint64   `protobuf:"varint,13,opt,name=last,proto3" json:"last,omitempty"`
 	First          uint64   `protobuf:"varint,14,opt,name=first,proto3" json:"first,omitempty"`
 	Established    uint64   `protobuf:"varint,15,opt,name=established,proto3" json:"established,omitempty"`
-	Time           uint64   `protobuf:"fixed64,16,opt,name=time,proto3" json:"time,omitempty"` // ns since 1970
+	Time           uint64   `protobuf:"fixed64,16,opt,name=time,proto3" json:"time,omitempty"` // ns since 1970: commit time of slot; PROMISE: the sender's hybrid clock; ACCEPT_SYNC: the sender proposes nothing up to it
 	Scope          Scope    `protobuf:"varint,17,opt,name=scope,proto3,enum=atlas.consensus.v2.Scope" json:"scope,omitempty"`
 	Home           []byte   `protobuf:"bytes,18,opt,name=home,proto3" json:"home,omitempty"` // regions, as in AcceptorRecord
 	AcceptedHome   []byte   `protobuf:"bytes,19,opt,name=accepted_home,json=acceptedHome,proto3" json:"accepted_home,omitempty"`
@@ -561,13 +561,13 @@ func (x *Frame) GetHeartbeatAck() *HeartbeatAck {
 }
 
 // Heartbeat asks the receiver to support the sender's life for a while from its receipt on; package liveness. Times are of the
-// sender; a receiver compares none of them with its own.
+// sender; a receiver compares none of them with its own, but takes its hybrid clock along with that of the sender.
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`                              // of the sender, durable: 1 to 2^62
 	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`                                  // rises with each, from 1
 	Support       uint64                 `protobuf:"varint,3,opt,name=support,proto3" json:"support,omitempty"`                          // that is asked for: 1 ns to 1 h
-	Hlc           uint64                 `protobuf:"fixed64,4,opt,name=hlc,proto3" json:"hlc,omitempty"`                                 // the sender's hybrid clock, ns since 1970; absent: unknown
+	Hlc           uint64                 `protobuf:"fixed64,4,opt,name=hlc,proto3" json:"hlc,omitempty"`                                 // the sender's hybrid clock, ns since 1970, below which it never promises again; absent: unknown
 	HlcCeiling    uint64                 `protobuf:"fixed64,5,opt,name=hlc_ceiling,json=hlcCeiling,proto3" json:"hlc_ceiling,omitempty"` // that it has made durable
 	About         uint64                 `protobuf:"varint,6,opt,name=about,proto3" json:"about,omitempty"`                              // a node whose round trip time from the sender this tells; absent: none
 	Rtt           uint64                 `protobuf:"varint,7,opt,name=rtt,proto3" json:"rtt,omitempty"`                                  // ns, at most 2^32-1 us

@@ -160,6 +160,15 @@ func (v *eyes) Withdraw(node consensus.NodeID, minEp uint64) error {
 	return nil
 }
 
+// Clock implements consensus.Fabric: no clock is known, and nothing is closed.
+func (v *eyes) Clock() consensus.Timestamp { return 0 }
+
+// ClockFrom implements consensus.Fabric.
+func (v *eyes) ClockFrom(consensus.NodeID) consensus.Timestamp { return 0 }
+
+// Observe implements consensus.Fabric.
+func (v *eyes) Observe(consensus.Timestamp) {}
+
 func (f *fabric) text(n, nodes int) string {
 	s := fmt.Sprintf("epoch=%d", f.epoch[n])
 	for o := range nodes {

@@ -261,9 +261,28 @@ func (c *Core) stalled() bool {
 	return c.pendingSince != 0 && c.mono > c.pendingSince && c.mono-c.pendingSince > c.o.SyncStall
 }
 
-// SetHLC says what heartbeats and acks carry from now on: the hybrid logical clock, and its durable ceiling.
+// SetHLC brings the hybrid logical clock to hlc at least, and says up to where it is sure never to run back, in no later life of this
+// node: its durable ceiling (duty 7). Neither falls. Nothing is told of the clock, nor taken from others, beyond the ceiling.
 func (c *Core) SetHLC(hlc, ceil Timestamp) {
-	c.hlc, c.hlcCeil = min(hlc, consensus.TimeMax), min(ceil, consensus.TimeMax)
+	c.hlc, c.hlcCeil = max(c.hlc, min(hlc, consensus.TimeMax)), max(c.hlcCeil, min(ceil, consensus.TimeMax))
+}
+
+// Observe brings the hybrid logical clock to t at least, be it beyond the ceiling.
+func (c *Core) Observe(t Timestamp) { c.hlc = max(c.hlc, min(t, consensus.TimeMax)) }
+
+// Clock is the hybrid logical clock as it was last set or merged; 0 is unknown.
+func (c *Core) Clock() Timestamp { return c.hlc }
+
+// ClockFrom is the latest that the node has told of its hybrid logical clock, of this node what it tells others; 0 is unknown. The
+// clock is never below that, in no life of the node.
+func (c *Core) ClockFrom(node NodeID) Timestamp {
+	if node == c.self {
+		return min(c.hlc, c.hlcCeil)
+	}
+	if p := c.find(node); p != nil {
+		return p.hlc
+	}
+	return 0
 }
 
 // Step takes a message from another node, just after a Tick (duty 2). ErrInvalid and ErrUnknownPeer changed nothing. A message that came
@@ -394,8 +413,8 @@ func (c *Core) Clone() *Core {
 }
 
 // AppendState appends an encoding of all that epochs, support and heartbeats to come rest on, with times as they lie from
-// now: two cores of equal options and bytes do the same from here on, whatever the time is. Round trips and hybrid clocks, which
-// only inform, are left out, and so is what a Ready that is out has handed out.
+// now: two cores of equal options and bytes do the same from here on, whatever the time is. Round trips and hybrid clocks, on which
+// none of that rests, are left out, and so is what a Ready that is out has handed out.
 func (c *Core) AppendState(dst []byte) []byte {
 	u := func(v uint64) { dst = binary.AppendUvarint(dst, v) }
 	flag := func(b bool) {

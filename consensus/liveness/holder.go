@@ -39,7 +39,7 @@ func (c *Core) sendRound() {
 	c.sentAt[c.seq%RoundsMax] = c.mono
 	c.roundDue, c.nextRound = false, c.mono+c.o.Interval
 	m := Message{
-		Type: Heartbeat, From: c.self, Epoch: c.epoch, Seq: c.seq, Support: c.o.Support, HLC: c.hlc, HLCCeil: c.hlcCeil,
+		Type: Heartbeat, From: c.self, Epoch: c.epoch, Seq: c.seq, Support: c.o.Support, HLC: c.ClockFrom(c.self), HLCCeil: c.hlcCeil,
 	}
 	m.About, m.RTT = c.nextGossip()
 	for i := range c.peers {

@@ -89,8 +89,10 @@ func (c *Core) nextGossip() (about NodeID, rtt Timestamp) {
 	return 0, 0
 }
 
-// hear notes what a peer tells beside the point.
+// hear notes what a peer tells beside the point. The own clock goes along with that of the peer as far as its ceiling allows: so the ack
+// of a heartbeat tells that it has.
 func (c *Core) hear(p *peer, m *Message) {
+	c.hlc = max(c.hlc, min(m.HLC, c.hlcCeil))
 	p.hlc, p.hlcCeil = max(p.hlc, m.HLC), max(p.hlcCeil, m.HLCCeil)
 	if m.About == 0 || m.About == c.self {
 		return

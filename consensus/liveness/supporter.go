@@ -40,7 +40,7 @@ func (c *Core) sendAcks() {
 	for _, n := range c.due {
 		p := c.find(n)
 		p.ackDue = false
-		p.ack.HLC, p.ack.HLCCeil = c.hlc, c.hlcCeil
+		p.ack.HLC, p.ack.HLCCeil = c.ClockFrom(c.self), c.hlcCeil
 		c.msgs = append(c.msgs, p.ack)
 	}
 	c.due = c.due[:0]

@@ -126,6 +126,9 @@ func (fabric) Quarantined() (consensus.Timestamp, bool) { return 0, false }
 func (fabric) Withdraw(_ consensus.NodeID, _ uint64) error {
 	return errors.New("support does not end here")
 }
+func (fabric) Clock() consensus.Timestamp                     { return 0 }
+func (fabric) ClockFrom(consensus.NodeID) consensus.Timestamp { return 0 }
+func (fabric) Observe(consensus.Timestamp)                    {}
 
 // world is one run.
 type world struct {

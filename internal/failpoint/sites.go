@@ -18,6 +18,10 @@ const (
 	ConsensusAckGap Site = "consensus-ack-gap"
 	// ConsensusAppendPastStop lets an owner propose behind a stop-sign, and acceptors take it.
 	ConsensusAppendPastStop Site = "consensus-append-past-stop"
+	// ConsensusCloseAboveCeiling lets an owner close its log at any time, whatever the clocks of those say that uphold its lease.
+	ConsensusCloseAboveCeiling Site = "consensus-close-above-ceiling"
+	// ConsensusCloseWithoutLease lets an owner close its log without a lease, below the clocks of any Q2.
+	ConsensusCloseWithoutLease Site = "consensus-close-without-lease"
 	// ConsensusCompactUnapplied trims the log above what is applied.
 	ConsensusCompactUnapplied Site = "consensus-compact-unapplied"
 	// ConsensusCountHealthy lets an owner count a voter that it has not heard of as if it had accepted.
@@ -32,10 +36,14 @@ const (
 	ConsensusCountTwice Site = "consensus-count-twice"
 	// ConsensusForgetMinEpoch lets a promise end an owner's tie without withdrawing support from its life.
 	ConsensusForgetMinEpoch Site = "consensus-forget-min-epoch"
+	// ConsensusForgetTimeBound lets an acceptor forget which times the owner of its log leaves out.
+	ConsensusForgetTimeBound Site = "consensus-forget-time-bound"
 	// ConsensusIgnoreAccepted lets a new owner keep its own log, whatever was promised.
 	ConsensusIgnoreAccepted Site = "consensus-ignore-accepted"
 	// ConsensusIgnoreFort lets an acceptor promise while it is tied to an owner that is alive.
 	ConsensusIgnoreFort Site = "consensus-ignore-fort"
+	// ConsensusIgnorePromisedClock lets a new owner propose at times below the clocks of those who promised.
+	ConsensusIgnorePromisedClock Site = "consensus-ignore-promised-clock"
 	// ConsensusLeaseAfterStop lets an owner read under its lease behind a stop-sign.
 	ConsensusLeaseAfterStop Site = "consensus-lease-after-stop"
 	// ConsensusLeaveGap leaves the first of several committed entries out of what is to be applied.
@@ -112,6 +120,8 @@ func sites() []Site {
 		ConsensusAckBeforeSync,
 		ConsensusAckGap,
 		ConsensusAppendPastStop,
+		ConsensusCloseAboveCeiling,
+		ConsensusCloseWithoutLease,
 		ConsensusCompactUnapplied,
 		ConsensusCountHealthy,
 		ConsensusCountLearned,
@@ -119,8 +129,10 @@ func sites() []Site {
 		ConsensusCountOldAcks,
 		ConsensusCountTwice,
 		ConsensusForgetMinEpoch,
+		ConsensusForgetTimeBound,
 		ConsensusIgnoreAccepted,
 		ConsensusIgnoreFort,
+		ConsensusIgnorePromisedClock,
 		ConsensusLeaseAfterStop,
 		ConsensusLeaveGap,
 		ConsensusLocalByPromise,
