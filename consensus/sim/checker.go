@@ -37,6 +37,8 @@ type groupCheck struct {
 	stops     uint64                                // stop-signs chosen
 	cancelled map[consensus.Ballot]bool             // that their proposers gave up
 	nodes     []acceptorCheck                       // by node
+	claims    []consensus.Closed                    // to slots that are not chosen yet
+	closedTo  consensus.Timestamp                   // the latest of the others: what is chosen next is later
 }
 
 type write struct {
@@ -308,6 +310,7 @@ func (k *checker) choose(g int, bl *ballotLog, upTo consensus.Slot) {
 		if s > 1 && gc.chosen[s-2].entry.Time >= e.Time {
 			k.fail("I9: group %d: slot %d has time %d, the slot before %d", g, s, e.Time, gc.chosen[s-2].entry.Time)
 		}
+		k.notClosed(g, &e)
 		k.append(g, bl.ballot, &e)
 		if k.w.failed() {
 			return
@@ -427,7 +430,7 @@ func (k *checker) applied(n *node, g int, e *consensus.Entry, _ result, _ bool) 
 func (k *checker) ready(n *node, r *replica) {
 	rd := &r.ready
 	if rd.Record == nil {
-		if len(rd.Entries) > 0 || len(rd.Committed) > 0 || rd.TruncateFrom != 0 || rd.CompactTo != 0 || len(rd.Withdrawals) > 0 || rd.Snapshot != nil {
+		if len(rd.Entries) > 0 || len(rd.Committed) > 0 || rd.TruncateFrom != 0 || rd.CompactTo != 0 || len(rd.Withdrawals) > 0 || rd.Snapshot != nil || rd.Clock != 0 {
 			k.fail("node %d group %d: a Ready that writes without its record", n.id, r.g)
 		}
 		return
@@ -435,8 +438,8 @@ func (k *checker) ready(n *node, r *replica) {
 	if len(rd.Committed) > 0 && rd.Committed[len(rd.Committed)-1].Slot != rd.Record.Applied {
 		k.fail("I6: node %d group %d: record counts %d applied, the Ready ends at %d", n.id, r.g, rd.Record.Applied, rd.Committed[len(rd.Committed)-1].Slot)
 	}
-	if !rd.MustSync && (len(rd.Entries) > 0 || rd.TruncateFrom != 0 || len(rd.Withdrawals) > 0) {
-		k.fail("I4: node %d group %d: a log or a withdrawal that need not be durable", n.id, r.g)
+	if !rd.MustSync && (len(rd.Entries) > 0 || rd.TruncateFrom != 0 || len(rd.Withdrawals) > 0 || rd.Clock != 0) {
+		k.fail("I4: node %d group %d: a log, a withdrawal or a clock that need not be durable", n.id, r.g)
 	}
 	if rd.CompactTo > rd.Record.Applied {
 		k.fail("I6: node %d group %d: log compacted to %d, applied is %d", n.id, r.g, rd.CompactTo, rd.Record.Applied)

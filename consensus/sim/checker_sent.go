@@ -151,8 +151,11 @@ func maxBallot(a, b consensus.Ballot) consensus.Ballot {
 	return a
 }
 
-// sentLive checks that a heartbeat carries an epoch that is durable.
+// sentLive checks that a heartbeat carries an epoch that is durable, and a clock that no later life of the node falls below.
 func (k *checker) sentLive(n *node, m *liveness.Message) {
+	if sure := n.disk.durable.node.clock; m.HLC > sure {
+		k.fail("I4: node %d tells clock %d, sure to outlive a crash is %d", n.id, m.HLC, sure)
+	}
 	if m.Type == liveness.Heartbeat && m.Epoch > n.disk.durable.node.epoch {
 		k.fail("I4: node %d sends a heartbeat of epoch %d, durable is %d", n.id, m.Epoch, n.disk.durable.node.epoch)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/atlas-edge/atlas/consensus"
+	"github.com/atlas-edge/atlas/consensus/liveness"
 	"github.com/atlas-edge/atlas/consensus/reconfig"
 )
 
@@ -159,6 +160,50 @@ func TestCheckerSees(t *testing.T) {
 			log[1].Time = log[0].Time
 			s.store(1, accepted(b1, log, 0, 0), log, 0)
 			s.store(2, accepted(b1, log, 0, 0), log, 0)
+		}},
+		{"claims and stale reads that hold", "", func(s *stage) {
+			log := s.made(b1, 1, 2, 3)
+			s.store(1, accepted(b1, log[:2], 0, 0), log[:2], 0)
+			s.store(2, accepted(b1, log[:2], 2, 2), log[:2], 2)
+			s.check.closed(s.node(1), 0, consensus.Closed{Slot: 1, Time: 199})
+			s.check.closed(s.node(1), 0, consensus.Closed{Slot: 2, Time: 299})
+			s.check.closed(s.node(1), 0, consensus.Closed{Slot: 3, Time: 400}) // slot 3 may yet be of any time
+			s.check.staleRead(s.node(2), 0, 299, s.node(2).disk.view.groups[0].machine)
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(2, accepted(b1, log, 2, 2), log, 2)
+		}},
+		{"closed below what is chosen", "I9", func(s *stage) {
+			log := s.made(b1, 1, 2)
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(2, accepted(b1, log, 0, 0), log, 0)
+			s.check.closed(s.node(1), 0, consensus.Closed{Slot: 1, Time: 200})
+		}},
+		{"chosen at a time that is closed", "I9", func(s *stage) {
+			log := s.made(b1, 1, 2)
+			s.store(1, accepted(b1, log[:1], 0, 0), log[:1], 0)
+			s.check.closed(s.node(1), 0, consensus.Closed{Slot: 1, Time: 200}) // before anything is known to be chosen
+			s.store(2, accepted(b1, log[:1], 0, 0), log[:1], 0)
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(2, accepted(b1, log, 0, 0), log, 0)
+		}},
+		{"a stale read that lacks what is chosen", "I9", func(s *stage) {
+			log := s.made(b1, 1, 2)
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(2, accepted(b1, log, 0, 0), log, 0)
+			s.store(2, accepted(b1, log, 2, 1), log, 1)
+			s.check.staleRead(s.node(2), 0, 200, s.node(2).disk.view.groups[0].machine)
+		}},
+		{"chosen at a time that was read", "I9", func(s *stage) {
+			log := s.made(b1, 1, 2)
+			s.store(1, accepted(b1, log[:1], 0, 0), log[:1], 0)
+			s.store(2, accepted(b1, log[:1], 0, 0), log[:1], 0)
+			s.store(2, accepted(b1, log[:1], 1, 1), log[:1], 1)
+			s.check.staleRead(s.node(2), 0, 200, s.node(2).disk.view.groups[0].machine)
+			s.store(1, accepted(b1, log, 0, 0), log, 0)
+			s.store(2, accepted(b1, log, 1, 1), log, 1)
+		}},
+		{"a clock is told that is not durable", "I4", func(s *stage) {
+			s.check.sentLive(s.node(1), &liveness.Message{Type: liveness.HeartbeatAck, HLC: 1})
 		}},
 		{"accepts what it has sealed", "I10", func(s *stage) {
 			n := s.node(1)

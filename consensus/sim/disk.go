@@ -67,6 +67,7 @@ type batch struct {
 	epoch     uint64
 	minCfg    uint64
 	minEpochs []minEpoch
+	clock     consensus.Timestamp
 }
 
 // minEpoch says that a node is not supported at an epoch below this.
@@ -76,14 +77,15 @@ type minEpoch struct {
 }
 
 func (b *batch) empty() bool {
-	return len(b.groups) == 0 && b.epoch == 0 && b.minCfg == 0 && len(b.minEpochs) == 0
+	return len(b.groups) == 0 && b.epoch == 0 && b.minCfg == 0 && len(b.minEpochs) == 0 && b.clock == 0
 }
 
 // nodeImage is what a disk holds of the node itself.
 type nodeImage struct {
 	epoch     uint64
 	minCfg    uint64
-	minEpochs []minEpoch // by node
+	minEpochs []minEpoch          // by node
+	clock     consensus.Timestamp // the hybrid logical clock is never below, once it was started again
 }
 
 func (ni *nodeImage) clone() nodeImage {
@@ -113,6 +115,7 @@ type contents struct {
 func (c *contents) write(w *World, b *batch, applied func(g int, e *consensus.Entry, r result, effective bool)) error {
 	c.node.epoch = max(c.node.epoch, b.epoch)
 	c.node.minCfg = max(c.node.minCfg, b.minCfg)
+	c.node.clock = max(c.node.clock, b.clock)
 	for _, m := range b.minEpochs {
 		c.node.raise(m)
 	}

@@ -67,6 +67,8 @@ type node struct {
 	sealing    uint64           // by this turn
 	migrations []migration
 	reads      uint64
+
+	closed []consensus.Closed // by group: the latest claim that was heard in this life
 }
 
 // boot starts the process: a new epoch is durable before anything else.
@@ -98,8 +100,11 @@ func (n *node) boot() {
 		w.fail("node %d: %v", n.id, err)
 		return
 	}
+	n.live.SetHLC(n.disk.durable.node.clock, n.disk.durable.node.clock)
+	n.closed = make([]consensus.Closed, w.o.Groups)
 	n.tickLiveness()
 	n.startPolicy()
+	n.closeLater()
 	w.trace(n.id, "boots with epoch %d", epoch)
 	w.mix(uint64(n.id), epoch)
 	n.planTick()
@@ -183,6 +188,7 @@ func (n *node) running() bool { return n.up && n.w.now >= n.suspendedUntil }
 
 func (n *node) tickLiveness() {
 	n.live.Tick(n.clock.mono(n.w.now), n.clock.wall(n.w.now))
+	n.setClock()
 }
 
 func (n *node) planTick() {
@@ -354,6 +360,7 @@ func (n *node) collect() (b batch, mustSync bool) {
 		r.hold()
 		n.w.check.ready(n, r)
 		mustSync = mustSync || r.ready.MustSync
+		b.clock = max(b.clock, r.ready.Clock)
 		for _, wd := range r.ready.Withdrawals {
 			b.minEpochs = append(b.minEpochs, minEpoch{wd.Node, wd.Epoch})
 			n.w.sometimes("support was withdrawn")

@@ -108,6 +108,10 @@ type Options struct {
 
 	// Support is D of the leases, Interval the time between heartbeats.
 	Support, Interval Time
+
+	// CloseEvery is the mean time between two closings of what a node owns, and CeilingStep how far ahead of its clock the durable
+	// ceiling of that is written.
+	CloseEvery, CeilingStep Time
 }
 
 // grids are shapes to draw from: voters by region, Fn, Fz.
@@ -220,6 +224,9 @@ func Draw(seed uint64) Options {
 		o.ClockFreeze = r.Int64N(101)
 	}
 	o.drawLater()
+	// From a source of their own, so that the seeds from before stay what they were.
+	r = newStream(seed, streamClosedOptions)
+	o.CloseEvery, o.CeilingStep = every(10*Millisecond, 1*Second), r.spread(1*Millisecond, 10*Second)
 	return o
 }
 
@@ -247,7 +254,7 @@ func (o *Options) sessionLife() consensus.Timestamp { return consensus.Timestamp
 var faults = []string{
 	"wipeevery", "reconfigevery", "forge", "stale", "syncfailevery", "diskfullevery", "diskslowevery", "suspendevery", "clockstepevery",
 	"swizzleevery", "clogevery", "cutregionevery", "cutevery", "delay", "duplicate", "reorder", "drop", "compactevery", "logkeep",
-	"readpause", "evictanyway", "moveloadevery", "localshare", "releaseevery", "stealevery", "crashevery", "tickspread", "clockfreeze", "cutlinksevery", "torn", "driftevery", "drift", "leases", "homes", "adaptive", "followerreads", "answerearly",
+	"readpause", "evictanyway", "moveloadevery", "localshare", "releaseevery", "stealevery", "crashevery", "tickspread", "clockfreeze", "cutlinksevery", "torn", "driftevery", "drift", "leases", "homes", "adaptive", "followerreads", "answerearly", "closeevery",
 }
 
 // Set changes one option: `name=value`, with the name of a field in small letters, times as in 1.5s or in nanoseconds, and

@@ -23,6 +23,8 @@ const (
 	streamNode
 	streamReconfig
 	streamLater // of options and faults that came later, so that older seeds stay what they were
+	streamClosed
+	streamClosedOptions
 )
 
 func newStream(seed, concern uint64) stream {

@@ -35,6 +35,7 @@ type replica struct {
 	committedAt   Time // an owner's last progress
 	commit        consensus.Slot
 	stopping      uint64 // the configuration that a stop-sign of ours leads to
+	closed        consensus.Timestamp
 }
 
 // wait is a proposal that somebody waits for (duty 7).
@@ -364,7 +365,8 @@ func (r *replica) propose(q *rpc) {
 func (r *replica) submit(q *rpc) (consensus.Slot, consensus.Timestamp, error) {
 	n := r.n
 	p := consensus.Proposal{Payload: q.command.appendTo(nil), Session: q.session, Seq: q.seq}
-	slot, at, err := r.core.Propose(n.clock.time(n.w.now), p)
+	now, before := n.clock.time(n.w.now), r.core.Status().LastTime
+	slot, at, err := r.core.Propose(now, p)
 	if err != nil {
 		if !n.w.harmless(err) {
 			n.w.fail("node %d group %d cannot propose: %v", n.id, r.g, err)
@@ -374,6 +376,7 @@ func (r *replica) submit(q *rpc) (consensus.Slot, consensus.Timestamp, error) {
 	r.waits = append(r.waits, wait{slot, r.core.Status().Ballot, q})
 	n.w.check.proposed(n, r.g, slot, q)
 	n.w.stats.Proposed++
+	r.noteTime(now, before, at)
 	return slot, at, nil
 }
 

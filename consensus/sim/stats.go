@@ -42,6 +42,7 @@ type Stats struct {
 	OpsChecked, OpsResolved                               int
 	Searched                                              int // operations that porcupine looked at
 	Migrations                                            int
+	Closed, StaleReads, StaleReadsPast                    int
 	HealSum, HealMost                                     Time
 	LevelMost                                             Time // from then on, until all had what was chosen
 }
@@ -72,6 +73,7 @@ func (s *Stats) Print(w io.Writer, wall float64, jobs int) {
 		s.Proposed, s.Chosen, s.SnapshotsSent, s.SnapshotsExact, s.SnapshotsTaken, s.Compactions)
 	p("configurations set %d and retired %d, groups migrated %d, stop-signs %d", s.Configurations, s.Retired, s.Migrations, s.StopSigns)
 	p("reads under a lease %d, confirmed %d; requests forwarded %d", s.LeaseReads, s.ConfirmReads, s.Forwarded)
+	p("logs closed %d, stale reads %d, of which past the last entry %d", s.Closed, s.StaleReads, s.StaleReadsPast)
 	p("operations: done %d, refused %d, certainly not done %d, unknown %d; checked %d, unknown resolved %d, searched %d",
 		s.OpsDone, s.OpsRefused, s.OpsNotDone, s.OpsUnknown, s.OpsChecked, s.OpsResolved, s.Searched)
 	p("progress after heal: mean %.1f s, most %.1f s; then all nodes have all, most %.1f s", float64(s.HealSum)/1e9/float64(max(s.Seeds, 1)),
@@ -120,6 +122,11 @@ var marks = []string{
 	"an acceptor was tied to a new epoch",
 	"a ballot of a sealed configuration was refused",
 	"a change of the configuration outlived its driver",
+	"a log was closed",
+	"closing was refused for want of a lease",
+	"closing was refused for want of clocks that have got there",
+	"a state was read past its last entry",
+	"a promised clock raised an owner's commit time",
 }
 
 // sometimes hits a mark.

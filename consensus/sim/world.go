@@ -66,7 +66,7 @@ type World struct {
 	retired    uint64      // all configurations up to this one
 	handovers  []*handover // by group
 
-	rndNet, rndDisk, rndClock, rndClient, rndFault, rndOwner, rndNode, rndReconfig, rndLater stream
+	rndNet, rndDisk, rndClock, rndClient, rndFault, rndOwner, rndNode, rndReconfig, rndLater, rndClosed stream
 
 	check *checker
 	blank *machine
@@ -83,6 +83,7 @@ func NewWorld(o Options, s Setup) *World {
 		rndNet: newStream(o.Seed, streamNetwork), rndDisk: newStream(o.Seed, streamDisk), rndClock: newStream(o.Seed, streamClock),
 		rndClient: newStream(o.Seed, streamClient), rndFault: newStream(o.Seed, streamFault), rndOwner: newStream(o.Seed, streamOwner),
 		rndNode: newStream(o.Seed, streamNode), rndReconfig: newStream(o.Seed, streamReconfig), rndLater: newStream(o.Seed, streamLater),
+		rndClosed: newStream(o.Seed, streamClosed),
 	}
 	w.handovers = make([]*handover, o.Groups)
 	w.blank = newMachine(o.sessionLife())
