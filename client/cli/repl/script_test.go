@@ -352,3 +352,20 @@ func TestWrites(t *testing.T) {
 		}
 	}
 }
+
+// Every command that HELP lists for this version is completed, with its options.
+func TestCompletion(t *testing.T) {
+	sh := &shell{}
+	for line, want := range map[string]string{
+		"principal s":        "SECRET",
+		"quorum info users ": "SURVIVES",
+		"key w":              "WRITE",
+		"scan users rev":     "REVERSE",
+		"[ID:1] unw":         "UNWATCH",
+	} {
+		_, got := sh.complete(line, len(line))
+		if len(got) != 1 || got[0].Text != want {
+			t.Errorf("%s: %v, want %s", line, got, want)
+		}
+	}
+}
