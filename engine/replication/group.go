@@ -138,7 +138,16 @@ func (v *view) EachChange(after Timestamp, fn func(command.Change) bool) error {
 		_ = scan.Close() // the scan's own error says more
 		return err
 	}
-	return scan.Close()
+	if err := scan.Close(); err != nil {
+		return err
+	}
+	// Asked last: what was read was whole if history is whole now. It is not where the process stood still for minutes after the
+	// command drew its time, and collection was the first to go on.
+	swept, err := v.store.SweptTo()
+	if err == nil && swept > after {
+		err = fmt.Errorf("changes after %d are no longer all kept, only those after %d", after, swept)
+	}
+	return err
 }
 
 func (v *view) Grants(o authz.Object) (*authz.Grants, error) {

@@ -213,3 +213,38 @@ func TestOneRoundManyCommands(t *testing.T) {
 		t.Fatalf("of %d writers that expect absence: %v", writers, count)
 	}
 }
+
+// A read set that reaches back beyond what is kept is decided by nobody: changes that break it may be gone. The age of its snapshot is
+// judged by the commit time, and so says nothing of a command that is applied long after it drew its time.
+func TestReadSetBeyondHistory(t *testing.T) {
+	n := openNode(t, 1, time.Hour)
+	first, err := n.Propose(t.Context(), "g", put(".k", "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := command.Command{
+		Mutations: []command.Mutation{{Kind: command.Put, Rest: []byte(".k"), Value: []byte("y")}},
+		Reads:     &command.ReadSet{Snapshot: first.Version, Ranges: []command.Range{{Lower: []byte(".")}}},
+	}
+	swept := func(at Timestamp) {
+		if err := n.store.SetSweptTo(at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swept(first.Version)
+	last, err := n.Propose(t.Context(), "g", c.AppendTo(nil))
+	if err != nil || last.Outcome != command.Applied {
+		t.Fatalf("with all changes kept: %+v %v", last, err)
+	}
+	c.Reads.Snapshot = last.Version
+	swept(last.Version + 1)
+	if result, err := n.Propose(t.Context(), "g", c.AppendTo(nil)); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("with changes gone: %+v %v", result, err)
+	}
+	if v, ok, err := n.store.Latest("g", []byte(".k")); err != nil || !ok || v.Time != last.Version {
+		t.Fatalf("the key is at %d: %v %v", v.Time, ok, err)
+	}
+	if err := n.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
