@@ -33,7 +33,7 @@
 //	go test -tags plants ./consensus/sim -run TestPlants -timeout 1h     the planted mistakes; -rewrite writes docs/reference/plants.md
 //
 // The last line of a failure is the command that replays it, after a shrinker has left out what the failure does not need
-// (shrink.go). A seed that failed goes into testdata/seeds.txt. A seed is a run of one commit: new options are drawn in drawLater, from a
+// (shrink.go); with -artifacts its options and its story are kept in a file. A seed that failed goes into testdata/seeds.txt. A seed is a run of one commit: new options are drawn in drawLater, from a
 // stream of their own, so that old seeds stay much what they were.
 //
 // Not simulated: the system group, which is a log that is always there and whose beginning each node learns with a delay

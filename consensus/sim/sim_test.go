@@ -65,6 +65,7 @@ func run(t *testing.T, seed uint64, settings []string) Result {
 		if *simShrink > 0 {
 			small, last = Shrink(seed, settings, r.Err, *simShrink, searchOnly)
 		}
+		keep(t, seed, small)
 		if *simShrink > 0 {
 			t.Errorf("seed %d: %.600v\nsmaller: %.2000v\n%s", seed, r.Err, last, Command(seed, small))
 		} else {
@@ -72,6 +73,26 @@ func run(t *testing.T, seed uint64, settings []string) Result {
 		}
 	}
 	return r
+}
+
+// keep writes the options and the story of a run that failed to the test's artifacts, which `go test -artifacts` keeps: they say what happened
+// when the seed no longer means the same.
+func keep(t *testing.T, seed uint64, settings []string) {
+	t.Helper()
+	out, err := os.Create(filepath.Join(t.ArtifactDir(), fmt.Sprintf("seed-%d.txt", seed)))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() { _ = out.Close() }() // what is missing of it is no failure of the run
+	o := Draw(seed)
+	b := bufio.NewWriter(out)
+	_ = o.SetAll(strings.Join(settings, " ")) // they ran once already
+	fmt.Fprintf(b, "# commit=%s options: %s\n# %s\n", commit(), o.String(), Command(seed, settings))
+	_, err = Run(seed, settings, b)
+	if err := errors.Join(err, b.Flush()); err != nil {
+		t.Error(err)
+	}
 }
 
 func searchOnly(ops []Op) error {
