@@ -171,6 +171,9 @@ func (l *loop) round(f *flight, taken []*proposal) bool {
 		if in.ready.Record != nil {
 			in.g.core.Advance() // what the Ready points to is the core's again
 		}
+		if err := in.g.core.Err(); err != nil {
+			l.r.fail(fmt.Errorf("group %q: %w", in.g.name, err)) // nobody can know what its state is
+		}
 		in.ready = consensus.Ready{}
 	}
 	l.flights <- f // has room for all there are
