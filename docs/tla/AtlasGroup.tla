@@ -109,9 +109,11 @@ IsPrefix(x,y) == Len(x) <= Len(y) /\ x = SubSeq(y,1,Len(x))
 Learn(b,n,L) == /\ sync[b] # -1 /\ b >= prom[n] /\ L \in 1..ChosenLen(b) /\ ~IsPrefix(SubSeq(llog[b],1,L), alog[n])
                 /\ prom' = [prom EXCEPT ![n] = b] /\ alog' = [alog EXCEPT ![n] = SubSeq(llog[b],1,L)]
                 /\ UNCHANGED <<ba,prm,acc,est,st,llog,sync,rel,fep>> /\ UNCHANGED live
-\* A node hears that the log adopted by a ballot of version c is chosen at it: c is established.
+\* A node hears that the log adopted by a ballot of version c is chosen at it: c is established. It hears it from the owner, at b,
+\* and so promises b: a node never answers a ballot of a version below the one that it calls established.
 Establish(b,n) == /\ sync[b] # -1 /\ ChosenLen(b) >= sync[b] /\ est[n] < Cfg[b] /\ est' = [est EXCEPT ![n] = Cfg[b]]
-                  /\ UNCHANGED <<prom,ba,alog,prm,acc,st,llog,sync,rel,fep>> /\ UNCHANGED live
+                  /\ b >= prom[n] /\ prom' = [prom EXCEPT ![n] = b]
+                  /\ UNCHANGED <<ba,alog,prm,acc,st,llog,sync,rel,fep>> /\ UNCHANGED live
 
 Release(b) == /\ Fabric /\ st[b] = "won" /\ ~rel[b] /\ rel' = [rel EXCEPT ![b] = TRUE] /\ st' = [st EXCEPT ![b] = "done"]
               /\ UNCHANGED <<prom,ba,alog,prm,acc,est,llog,sync,fep>> /\ UNCHANGED live
