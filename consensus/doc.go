@@ -91,8 +91,9 @@
 //     lacks what goes, beyond that peers need a snapshot.
 //  12. When a campaign fails, wait before the next, at random and longer each time: two proposers can end each other's
 //     ballots for ever. Abandon one that does not come to an end, too, since it asks for ever: a local one waits for nodes of its
-//     home only, which may all be away; Status.NeedGlobal says when only a global one can help. Give up a won ballot that does not
-//     come to Serving as well, with Release or Abandon: acceptors that are tied to it promise nobody else. Safety does not rest on it.
+//     home only, which may all be away; Status.NeedGlobal says when only a global one can help. After two local ones, try a global one:
+//     with nodes gone there may be a Q1 and no QL. Give up a won ballot that does not come to Serving as well, with Release or
+//     Abandon: acceptors that are tied to it promise nobody else. Safety does not rest on it.
 //  13. With a Snapshot send, beside it, the state as it is applied at exactly its Slot: take it before the Committed of the same
 //     Ready are applied, and after its Snapshot is ingested. (A newer state will do if Slot, Chain, Time, Established and the stop-sign are those of the Record that
 //     was written with it.) On the other side stage the state, whole and checked, then Step the message. If the next Ready has that

@@ -116,7 +116,8 @@ func (n *node) campaign(r *replica) {
 	w := n.w
 	st := r.core.Status()
 	scope := consensus.Global
-	if w.rndOwner.Int64N(100) < w.o.LocalShare && !st.NeedGlobal && st.State == consensus.Follower { // not after one that hangs
+	// Not after one that hangs, nor after two: with nodes gone there may be a Q1 and no QL, and others end a ballot before it is seen to hang.
+	if w.rndOwner.Int64N(100) < w.o.LocalShare && !st.NeedGlobal && st.State == consensus.Follower && r.fails < 2 {
 		scope = consensus.Local
 	}
 	n.tickLiveness()
