@@ -463,17 +463,17 @@ func (k *checker) proposed(n *node, g int, slot consensus.Slot, q *rpc) {
 	}
 	// What a sole voter proposes is lost without a trace, its ballot too, if its batch is: then both can come again.
 	at, made := place{st.Ballot, slot}, gc.nodes[n.id].made
-	if prior, twice := gc.places[at]; twice && (prior.made == made || !st.SoleVoter) {
+	if prior, twice := gc.places[at]; twice && (prior.made == made || !prior.sole) {
 		k.fail("I1: node %d group %d proposes a second time in slot %d at %v", n.id, g, slot, st.Ballot)
 	}
-	gc.places[at] = proposal{q.session, q.seq, q.command, made}
+	gc.places[at] = proposal{q.session, q.seq, q.command, made, st.SoleVoter}
 }
 
 // wanted reports whether some client asked for what an entry holds, and its owner put it there.
 func (gc *groupCheck) wanted(e *consensus.Entry) bool {
 	c, err := decodeCommand(e.Payload)
 	p, ok := gc.places[place{e.Ballot, e.Slot}]
-	return err == nil && ok && p == proposal{e.Session, e.Seq, c, p.made}
+	return err == nil && ok && p == proposal{e.Session, e.Seq, c, p.made, p.sole}
 }
 
 // untouched checks that no key of a group that nobody used is on any disk: I15.

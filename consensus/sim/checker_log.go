@@ -8,7 +8,8 @@ import "github.com/atlas-edge/atlas/consensus"
 type proposal struct {
 	session, seq uint64
 	command      command
-	made         int // by which core of its node
+	made         int  // by which core of its node
+	sole         bool // as a sole voter
 }
 
 type place struct {
