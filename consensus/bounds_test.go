@@ -260,3 +260,39 @@ func TestSilentPeerIsProbed(t *testing.T) {
 		}
 	}
 }
+
+// TestLearnerThatMissedAnEmptyLearn: an empty Learn that a learner left unanswered counted as on the way for ever, since each look at what
+// else there was began its time anew: the learner was told nothing more.
+func TestLearnerThatMissedAnEmptyLearn(t *testing.T) {
+	tuning := DefaultTuning()
+	c := ownerOf(t, Options{Log: memoryLog(nil), Tuning: &tuning})
+	c.p.peer[2].role = learner
+	c.p.peer[2].begin(c, false)
+	accepted(t, c, 2, 0, 0)
+	settle(t, c)
+	if err := c.Step(Message{Type: Learned, From: 3, To: 1, Ballot: c.ballot}); err != nil { // it does not know what is established
+		t.Fatal(err)
+	}
+	now := Timestamp(0)
+	tick := func(after Timestamp) []Message {
+		now += after
+		c.Tick(now)
+		return sent(t, c, 3)
+	}
+	for range 2 {
+		if list := tick(tuning.RetryAfter); len(list) != 1 || len(list[0].Entries) != 0 {
+			t.Fatalf("to one that does not know what is established: %v", list)
+		}
+	}
+	for slot := Slot(1); now < 10*tuning.RetryAfter; slot++ { // others are busy meanwhile
+		if _, _, err := c.Propose(Timestamp(slot), Proposal{Payload: []byte("a")}); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, c)
+		accepted(t, c, 2, slot, 0)
+		if list := tick(tuning.LearnAfter); len(list) > 0 && len(list[0].Entries) > 0 {
+			return
+		}
+	}
+	t.Error("what was chosen was never told")
+}

@@ -328,7 +328,7 @@ func (pr *peer) sendLearns(c *Core) {
 	if !pr.flush {
 		return
 	}
-	if pr.acked && pr.match+1 == pr.next {
+	if pr.acked && len(pr.ends) == 0 { // else an empty one is on the way, which has to be asked again
 		pr.since = c.clock
 	}
 	for pr.room(c) {
@@ -391,7 +391,7 @@ func (pr *peer) tick(c *Core) {
 			pr.waiting = false
 		}
 	case pr.mode == teaching:
-		if late && (!pr.acked || pr.knownEstablished < c.rec.Established || pr.match+1 < pr.next) {
+		if late && (!pr.acked || pr.knownEstablished < c.rec.Established || len(pr.ends) > 0) {
 			acked, match := pr.acked, pr.match
 			if !acked {
 				match = pr.base
