@@ -143,7 +143,11 @@ func (c *Core) checkFields(m *Message) error {
 	if (m.StopSlot == 0) != (m.StopNext == 0) {
 		return fmt.Errorf("stop-sign to configuration %d in slot %d", m.StopNext, m.StopSlot)
 	}
-	if own := c.reading(); own != 0 && m.Time > own+ClockAheadMax && (m.Type == Promise || m.Type == AcceptSync) {
+	own := c.reading()
+	if own == 0 && m.Time != 0 && m.Type == AcceptSync {
+		return fmt.Errorf("the owner is bound to times above %d, and without a clock here that would be forgotten", m.Time)
+	}
+	if own != 0 && m.Time > own+ClockAheadMax && (m.Type == Promise || m.Type == AcceptSync) {
 		return fmt.Errorf("time %d is more than %d ahead of the clock, at %d", m.Time, ClockAheadMax, own)
 	}
 	switch m.Type {

@@ -56,7 +56,8 @@
 //  5. Call Advance once for each Ready, before asking for the next. Any other method may be called in between.
 //  6. Call DiskProgress when a sync begins or ends.
 //  7. Call SetHLC before the first Step, with the clock at no less than the ceiling that is durable, and again as the clock goes on; a ceiling only
-//     once it is durable. Without it no clock is known, and nothing can be closed (consensus.Core.Close).
+//     once it is durable, and ahead of the wall clock, not of Clock. Without it no clock is known: nothing can be closed
+//     (consensus.Core.Close), and a node of a group whose other nodes know theirs accepts no log.
 //  8. Give Step only messages that were authenticated as coming from From. An error that is not ErrInvalid or ErrUnknownPeer,
 //     from any method, is the end of this node's work: stop, and say why.
 //

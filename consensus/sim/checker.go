@@ -72,9 +72,10 @@ type ballotLog struct {
 	entries  []consensus.Entry
 	votes    []voteUpTo // by node
 	chosenTo consensus.Slot
-	node     int  // incarnation of the proposer: life and core
-	won      bool // its owner has sent what only a winner sends
-	owned    bool // its owner has accepted its log
+	node     int                 // incarnation of the proposer: life and core
+	bound    consensus.Timestamp // of its owner's times, as first told
+	won      bool                // its owner has sent what only a winner sends
+	owned    bool                // its owner has accepted its log
 	used     bool
 }
 

@@ -102,6 +102,13 @@ func (k *checker) claims(n *node, g int, m *consensus.Message, rec *consensus.Re
 		}
 		gc.cancelled[m.Ballot] = true
 	}
+	switch bl := k.log(g, m.Ballot); {
+	case m.Type == consensus.AcceptSync && bl.bound == 0:
+		bl.bound = m.Time
+	case m.Type == consensus.Accepted && n.disk.durable.node.clock < bl.bound:
+		k.fail("I4: node %d group %d accepts the log of %v, whose times are above %d, and may forget that: its clock is sure to %d",
+			n.id, g, m.Ballot, bl.bound, n.disk.durable.node.clock)
+	}
 	if m.Type == consensus.Promise && rec.Promised == m.Ballot && rec.Accepted != m.Ballot && rec.Accepted != m.Accepted {
 		k.fail("I4: node %d group %d promises with a log accepted at %v, it is accepted at %v", n.id, g, m.Accepted, rec.Accepted)
 	}

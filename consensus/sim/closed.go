@@ -15,19 +15,20 @@ type claim struct {
 	closed consensus.Closed
 }
 
-// setClock brings the hybrid logical clock that liveness tells to where the wall clock is, and its durable ceiling ahead of it. The
-// ceiling is written at once, in a place of its own, unless the disk is full. Where nobody closes anything, no clock is known.
+// setClock brings the hybrid logical clock that liveness tells to where the wall clock is, and its durable ceiling ahead of that, not
+// of the clock: else clocks drag one another along, and each life begins later (duty 19). The ceiling is
+// written at once, in a place of its own, unless the disk is full. Where nobody closes anything, no clock is known.
 func (n *node) setClock() {
 	w := n.w
 	if w.o.CloseEvery == 0 {
 		return
 	}
-	at, ceil := max(n.clock.wall(w.now), n.live.Clock()), n.disk.durable.node.clock
-	if step := consensus.Timestamp(w.o.CeilingStep); at+step/2 > ceil && w.now >= n.disk.fullUntil {
-		ceil = at + step
+	wall, ceil := n.clock.wall(w.now), n.disk.durable.node.clock
+	if step := consensus.Timestamp(w.o.CeilingStep); wall+step/2 > ceil && w.now >= n.disk.fullUntil {
+		ceil = wall + step
 		n.disk.durable.node.clock, n.disk.view.node.clock = ceil, ceil
 	}
-	n.live.SetHLC(at, ceil)
+	n.live.SetHLC(max(wall, n.live.Clock()), ceil)
 }
 
 // closeLater lets the node close what it owns, again and again.

@@ -227,6 +227,10 @@ func Draw(seed uint64) Options {
 	// From a source of their own, so that the seeds from before stay what they were.
 	r = newStream(seed, streamClosedOptions)
 	o.CloseEvery, o.CeilingStep = every(10*Millisecond, 1*Second), r.spread(1*Millisecond, 10*Second)
+	// An acceptor that lags is taught one message a round trip: over a long way, with an entry in each, thousands of slots take longer than Heal.
+	if o.Far > 50*Millisecond {
+		o.MessageBytes = max(o.MessageBytes, int64(4*o.Far/Millisecond))
+	}
 	return o
 }
 
