@@ -93,7 +93,12 @@ func (r *scaleRun) add(name, unit string, values ...float64) {
 
 // must adds a figure with an upper bound.
 func (r *scaleRun) must(name string, limit float64, unit string, got spread) {
-	r.aims = append(r.aims, aim{Name: name, Must: true, Limit: limit, Below: true, Unit: unit, Got: &got})
+	r.limit(name, limit, unit, got, true)
+}
+
+// limit adds one that is a must or a wish.
+func (r *scaleRun) limit(name string, limit float64, unit string, got spread, must bool) {
+	r.aims = append(r.aims, aim{Name: name, Must: must, Limit: limit, Below: true, Unit: unit, Got: &got})
 }
 
 // tablesPart measures a node with a table for each row, and beside it one with ten tables.
@@ -216,11 +221,13 @@ func (r *scaleRun) putPart(ctx context.Context, many, few *node, count string) e
 		name  string
 		node  *node
 		shape keyShape
+		wish  bool // no limit was set on it
 		got   []sample
 	}{
 		{name: "into 10 tables of 10", node: few, shape: fewTablesKeys('x')},
 		{name: "into 10 tables of " + count, node: many, shape: fewTablesKeys('x')},
-		{name: "into any table of " + count, node: many, shape: oneRowKeys()},
+		// The limit is on what the number of tables costs. That a table which is not in memory costs no more than one that is, is a wish.
+		{name: "into any table of " + count, node: many, shape: oneRowKeys(), wish: true},
 	}
 	sl := slot{Conns: aimConns, Warm: r.slot / 4, Dur: r.slot}
 	for round := range r.rounds {
@@ -246,8 +253,8 @@ func (r *scaleRun) putPart(ctx context.Context, many, few *node, count string) e
 		r.add("PUT "+t.name+", 64 connections: time", "ns", each(t.got, wall)...)
 		r.add("PUT "+t.name+", 64 connections: server CPU", "us", each(t.got, (*sample).cpuMicros)...)
 		if i > 0 {
-			r.must("time of a PUT "+t.name, sameAim, "x", ratio(t.got, turns[0].got, wall))
-			r.must("CPU of a PUT "+t.name, sameAim, "x", ratio(t.got, turns[0].got, (*sample).cpuMicros))
+			r.limit("time of a PUT "+t.name, sameAim, "x", ratio(t.got, turns[0].got, wall), !t.wish)
+			r.limit("CPU of a PUT "+t.name, sameAim, "x", ratio(t.got, turns[0].got, (*sample).cpuMicros), !t.wish)
 		}
 	}
 	return nil
