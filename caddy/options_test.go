@@ -323,9 +323,14 @@ func FuzzCaddyfile(f *testing.F) {
 	f.Add("atlas {\ncredentials CANARY\ndb_path \"\x00\"\n}")
 	f.Add("atlas { frontend socket { mode } }")
 	f.Add("atlas {\nfrontend http.handlers.atlas\n}")
+	f.Add("<<HERE\n\n")
 	f.Fuzz(func(t *testing.T, text string) {
+		tokens, err := caddyfile.Tokenize([]byte(text), "Caddyfile") // what NewTestDispenser does, but it ends the process over an error
+		if err != nil {
+			return
+		}
 		h := new(Handler)
-		if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text)); err != nil {
+		if err := h.UnmarshalCaddyfile(caddyfile.NewDispenser(tokens)); err != nil {
 			return
 		}
 		raw, err := json.Marshal(h)
