@@ -3,6 +3,7 @@
 package story
 
 import (
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -12,37 +13,31 @@ import (
 	"github.com/atlas-edge/atlas/internal/failpoint"
 )
 
-// TestWhatWasFoundIsKept holds the list of bugs in the documents against what is kept of them.
-func TestWhatWasFoundIsKept(t *testing.T) {
-	wrong, err := CheckFound(os.DirFS("../.."))
+// holds reports what a check finds wrong with this repository.
+func holds(t *testing.T, check func(fs.FS) ([]string, error)) {
+	t.Helper()
+	wrong, err := check(os.DirFS("../.."))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, w := range wrong {
 		t.Error(w)
 	}
+}
+
+// TestWhatWasFoundIsKept holds the list of bugs in the documents against what is kept of them.
+func TestWhatWasFoundIsKept(t *testing.T) {
+	holds(t, CheckFound)
 }
 
 // TestEachDepartureIsShown holds the departures from the paper against the stories.
 func TestEachDepartureIsShown(t *testing.T) {
-	wrong, err := CheckDepartures(os.DirFS("../.."))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, w := range wrong {
-		t.Error(w)
-	}
+	holds(t, CheckDepartures)
 }
 
 // TestEachPlantHasAStory holds the stories of the repository against the sites.
 func TestEachPlantHasAStory(t *testing.T) {
-	wrong, err := Check(os.DirFS("../.."))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, w := range wrong {
-		t.Error(w)
-	}
+	holds(t, Check)
 }
 
 func TestPlants(t *testing.T) {
