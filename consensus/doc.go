@@ -109,7 +109,8 @@
 //     established later. A node that is removed releases what it owns to one that is not (Release).
 //  18. Tell whom you like of what Close claims, in any order, late or never. Whoever has a claim may answer reads as of any time up to its
 //     ReadableTo, from a state as it stands at Applied and AppliedTime of the Record that was written with it (and see 5). Claims are
-//     true for ever, and of no other group; they need not be kept over a restart. Of two, the one of the later time says more once its Slot is applied: until then keep the other.
+//     true for ever, and of no other group; they need not be kept over a restart. Of two, the one of the later time says more once its
+//     Slot is applied: until then keep the other.
 //  19. Fabric.Clock is one clock for all groups of the node. Before ClockFrom tells anybody a time, that must be sure to hold in every later
 //     life too: written ahead of need, as a ceiling; and what Ready.Clock says is written in its batch. A life begins at all of this or later.
 //     The ceiling follows the wall clock, never what others told nor where the last life began: else one clock that is wrong drags all
