@@ -65,7 +65,7 @@ func (q *quiet) settle(t *testing.T, group string, version uint64) {
 		if view.At > version {
 			return
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // sleep: polls a condition that an event loop brings about
 	}
 }
 

@@ -119,9 +119,9 @@ func (p *pebblePeer) stop() error { return errors.Join(p.in.Close(), p.cmd.Wait(
 func pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
-		MemTableSize:                32 << 20,
+		MemTableSize:                16 << 20,
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		L0CompactionFileThreshold:   500,
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               64 << 20,

@@ -102,7 +102,7 @@ func (r *report) print(w io.Writer) error {
 	for i := range r.Scale {
 		r.Scale[i].print(&b)
 	}
-	b.WriteString("\n" + strings.Repeat(" ", 66) + "limit     figure  (least .. most)\n")
+	b.WriteString("\n" + strings.Repeat(" ", 77) + "limit     figure  (least .. most)\n")
 	for i := range r.Aims {
 		r.Aims[i].print(&b)
 	}
@@ -191,7 +191,7 @@ func (a *aim) print(b *strings.Builder) {
 	if a.Got != nil {
 		got, within = grouped(a.Got.Median), rangeText(*a.Got)
 	}
-	fmt.Fprintf(b, "%s  %-47s %17s %10s  %-24s %s\n", kind, a.Name, limit, got, within, a.mark())
+	fmt.Fprintf(b, "%s  %-58s %17s %10s  %-24s %s\n", kind, a.Name, limit, got, within, a.mark())
 }
 
 // sizeText gives a size in the largest binary unit that divides it.

@@ -121,7 +121,7 @@ func BenchmarkCommit(b *testing.B) {
 	val := bytes.Repeat([]byte("v"), 100)
 	for _, procs := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("raw/%d", procs), func(b *testing.B) {
-			db, err := pebble.Open(b.TempDir(), &pebble.Options{MemTableSize: 32 << 20, MemTableStopWritesThreshold: 4, L0StopWritesThreshold: 24, Logger: &pebbleLogger{log: slog.New(slog.DiscardHandler)}})
+			db, err := pebble.Open(b.TempDir(), &pebble.Options{MemTableSize: 16 << 20, MemTableStopWritesThreshold: 4, L0StopWritesThreshold: 24, Logger: &pebbleLogger{log: slog.New(slog.DiscardHandler)}})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -40,8 +40,8 @@ type Options struct {
 	// CacheBytes is the size of the block cache; default 64 MiB, at least 1 MiB. Too small and reads go to the file
 	// system and are decompressed again each time.
 	CacheBytes int64
-	// MemTableBytes is the size of one memtable; default 32 MiB, 256 KiB to 1 GiB. Up to four exist. Small ones flush and
-	// compact often; large ones make a restart replay more.
+	// MemTableBytes is the size of one memtable; default 16 MiB, 256 KiB to 1 GiB. Up to four exist, and each keeps as much
+	// of Go's heap as it is large. Small ones flush and compact often; large ones make a restart replay more.
 	MemTableBytes int64
 	// CompactionWorkers is the most compactions at once; default 2.
 	CompactionWorkers int
@@ -78,7 +78,7 @@ func (o *Options) EnsureDefaults() {
 		o.NewNodeID = 1
 	}
 	setDefault(&o.CacheBytes, 64<<20)
-	setDefault(&o.MemTableBytes, 32<<20)
+	setDefault(&o.MemTableBytes, 16<<20)
 	setDefault(&o.CompactionWorkers, 2)
 	setDefault(&o.OpenFiles, 1000)
 	setDefault(&o.SpaceRetry, 100*time.Millisecond)

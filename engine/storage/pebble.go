@@ -23,6 +23,7 @@ const pebbleFormat = pebble.FormatTableFormatV6
 const (
 	memTablesMax     = 4 // writes stall past this many
 	l0StopWrites     = 24
+	l0Compaction     = 4 // sublevels: with memtables of 16 MiB as much goes down at once as with two of 32
 	blockLen         = 32 << 10
 	indexBlockLen    = 64 << 10
 	bloomBitsPerKey  = 10
@@ -39,7 +40,7 @@ func pebbleOptions(o *Options, fs vfs.FS, h *health, stalls *stallClock) *pebble
 		FormatMajorVersion:          pebbleFormat,
 		MemTableSize:                uint64(o.MemTableBytes),
 		MemTableStopWritesThreshold: memTablesMax,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       l0Compaction,
 		L0CompactionFileThreshold:   500,
 		L0StopWritesThreshold:       l0StopWrites,
 		LBaseMaxBytes:               64 << 20,
