@@ -48,6 +48,8 @@ type conn struct {
 	// unread: when it was asked to end, the reading goroutine was busy, so that the client may have sent more.
 	unread bool
 	active atomic.Int64
+	// used: see rest.go.
+	used atomic.Int64
 }
 
 // Why a connection ends before its client ends it.
@@ -86,13 +88,21 @@ func (c *conn) abort() {
 
 var errQuit = errors.New("client quits")
 
-// serve runs the connection until its end.
-func (c *conn) serve() {
-	err := c.handshake()
+// serve runs the connection until its end, or until it rests: then it is to be called again, on a fresh goroutine.
+func (c *conn) serve() (rests bool) {
+	var err error
+	if !c.ready.Load() {
+		err = c.handshake()
+	}
 	if err == nil {
 		err = c.commands()
 	}
+	if errors.Is(err, errRest) {
+		c.m.rests.Inc()
+		return true
+	}
 	c.finish(err)
+	return false
 }
 
 const (
@@ -172,6 +182,7 @@ func (c *conn) commands() error {
 			if c.ending.Load() == endNone {
 				c.active.Store(0)
 				err = c.command(line)
+				c.use()
 				c.idle()
 			}
 			if err == nil && c.ending.Load() != endNone {
@@ -491,13 +502,18 @@ func (c *conn) finish(err error) {
 // closing with unread input would reset the connection, and drop what the client has not received yet.
 func (c *conn) linger() {
 	half, ok := c.nc.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil || c.nc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+	if !ok || half.CloseWrite() != nil {
 		return
 	}
 	scratch := c.srv.bufs.get()
 	defer c.srv.bufs.put(scratch)
-	for {
-		if _, err := c.nc.Read(scratch.b); err != nil {
+	// Again where the janitor's wish that the connection rest came in between.
+	for end := time.Now().Add(lingerTime); time.Now().Before(end) && c.nc.SetReadDeadline(end) == nil; {
+		var err error
+		for err == nil {
+			_, err = c.nc.Read(scratch.b)
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 	}

@@ -63,7 +63,7 @@ func FuzzFrameReader(f *testing.F) {
 		const limit = 50_000
 		m := budget{max: 300_000}
 		var r frameReader
-		r.init(&scripted{in: stream, pieces: pieces}, &buffers{size: bufferSize}, &m, metrics, func() {})
+		r.init(&scripted{in: stream, pieces: pieces}, &buffers{size: bufferSize}, &m, metrics, func() {}, nil)
 		rest := stream
 		for _, wish := range wishes {
 			switch {

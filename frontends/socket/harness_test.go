@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,7 +68,9 @@ func start(t testing.TB, b backend, o Options) *Server {
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(context.Background()) }() // owner: the cleanup below
+	tired := tireless(s)
 	t.Cleanup(func() {
+		defer tired()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
@@ -84,6 +87,27 @@ func start(t testing.TB, b backend, o Options) *Server {
 		}
 	})
 	return s
+}
+
+// tireless has connections rest as often as can be, so that every test tries what it does with that, too. It returns what ends it.
+func tireless(s *Server) (end func()) {
+	var running sync.WaitGroup
+	done := make(chan struct{})
+	running.Go(func() {
+		tick := time.NewTicker(100 * time.Microsecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			for _, c := range s.snapshot(nil) {
+				c.tire(time.Now(), 0)
+			}
+		}
+	})
+	return func() { close(done); running.Wait() }
 }
 
 // client is a test's side of a connection.

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// janitor cuts connections whose client is too slow. One goroutine looks at all of them now and then, so that the way of a
+// janitor cuts connections whose client is too slow, and lets those rest that are idle. One goroutine looks at all of them now and then, so that the way of a
 // command sets no timer.
 func (s *Server) janitor(ctx context.Context) {
 	tick := time.NewTicker(s.tick())
@@ -62,5 +62,7 @@ func (c *conn) checkTime(now time.Time) {
 	}
 	if o.IdleTimeout > 0 && len(c.slots) == 0 && past(c.active.Load(), o.IdleTimeout) {
 		c.end(endIdle)
+		return
 	}
+	c.tire(now, restAfter)
 }

@@ -16,6 +16,7 @@ import (
 type metrics struct {
 	open               prometheus.Gauge
 	accepted, refused  prometheus.Counter
+	rests              prometheus.Counter
 	received, sent     prometheus.Counter
 	memory             prometheus.Gauge
 	authFailures, cuts prometheus.Counter
@@ -38,6 +39,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.accepted = connections.WithLabelValues("accepted")
 	m.refused = connections.WithLabelValues("refused")
 	m.cuts = connections.WithLabelValues("cut")
+	m.rests = register(reg, &errs, prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "atlas_socket_rests_total", Help: "Times that a connection gave memory back after being idle for a second.",
+	}))
 	m.received = register(reg, &errs, prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "atlas_socket_received_bytes_total", Help: "Bytes read from clients.",
 	}))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -34,6 +35,8 @@ type frameReader struct {
 	m      *metrics
 	// beforeWait is called before a read that may wait, so that answers do not wait with it.
 	beforeWait func()
+	// woken says of a read that ran into its deadline that the connection is to rest, not to end.
+	woken func() bool
 
 	buf        *buffer
 	mem        large // what buf takes of the budget: nothing for a pooled one
@@ -55,8 +58,8 @@ type frameReader struct {
 	tiny       [64]byte // the first bytes after idling, where there is no raw
 }
 
-func (f *frameReader) init(nc net.Conn, bufs *buffers, m *budget, mt *metrics, beforeWait func()) {
-	f.nc, f.bufs, f.budget, f.m, f.beforeWait = nc, bufs, m, mt, beforeWait
+func (f *frameReader) init(nc net.Conn, bufs *buffers, m *budget, mt *metrics, beforeWait func(), woken func() bool) {
+	f.nc, f.bufs, f.budget, f.m, f.beforeWait, f.woken = nc, bufs, m, mt, beforeWait, woken
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			f.raw = raw
@@ -300,16 +303,15 @@ func (f *frameReader) frameDone() {
 	}
 }
 
-// read reads at least one byte: into p, or behind w in the buffer. got is how much of a frame has arrived before.
+// read reads at least one byte: into p, or behind w in the buffer. got is how much of a frame has arrived before. Between frames it
+// may end with errRest, having read nothing.
 func (f *frameReader) read(p []byte, got int64) error {
 	f.beforeWait()
 	f.into, f.have, f.n, f.err, f.waited = p, got, 0, nil, false
-	if f.raw != nil {
-		if err := f.raw.Read(f.onRead); err != nil {
-			return err
-		}
-	} else {
+	if f.raw == nil {
 		f.readPlain()
+	} else if err := f.readRaw(); err != nil {
+		return err
 	}
 	if f.n == 0 {
 		if f.err == nil {
@@ -322,6 +324,20 @@ func (f *frameReader) read(p []byte, got int64) error {
 		f.w += f.n
 	}
 	return nil
+}
+
+// readRaw waits for the client and reads what has come, by readable.
+func (f *frameReader) readRaw() error {
+	for {
+		err := f.raw.Read(f.onRead)
+		switch {
+		case err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !f.woken():
+			return err
+		case f.have == 0 && !f.inPayload:
+			f.waits()
+			return errRest
+		}
+	}
 }
 
 // readable reads what is there; false waits for more. With nothing to keep, the buffer goes back before waiting.

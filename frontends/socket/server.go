@@ -180,11 +180,19 @@ func (s *Server) accept(ctx context.Context, l net.Listener, serving *sync.WaitG
 		if c == nil {
 			continue
 		}
-		serving.Go(func() {
-			c.serve()
-			s.forget(c)
-		})
+		s.serveConn(c, serving)
 	}
+}
+
+// serveConn starts the goroutine that serves the connection until it rests or ends.
+func (s *Server) serveConn(c *conn, serving *sync.WaitGroup) {
+	serving.Go(func() {
+		if c.serve() {
+			s.serveConn(c, serving)
+			return
+		}
+		s.forget(c)
+	})
 }
 
 // admit makes a connection of a client, or refuses it.
@@ -194,7 +202,7 @@ func (s *Server) admit(ctx context.Context, nc net.Conn) *conn {
 	ctx, c.cancel = context.WithCancel(ctx)
 	c.req = request{c: c, ctx: ctx}
 	c.out.init(nc, &s.bufs, s.m, c.abort)
-	c.rd.init(nc, &s.bufs, &s.budget, s.m, c.beforeWait)
+	c.rd.init(nc, &s.bufs, &s.budget, s.m, c.beforeWait, c.woken)
 	s.mu.Lock()
 	full, stopped := len(s.conns) >= s.opts.ConnectionsMax, s.stopped
 	if !full && !stopped {
