@@ -73,7 +73,8 @@ func (q *request) runWatch() error {
 func (q *request) events(w *watching) error {
 	wait := false
 	for left := unwatchEvents; left > 0; {
-		if w.asked.Load() {
+		asked := w.asked.Load() // before the look, which finds all that came before the question then
+		if asked {
 			left--
 			wait = false
 		}
@@ -86,11 +87,12 @@ func (q *request) events(w *watching) error {
 		case err == nil:
 			wait = false
 			q.event(ev)
-		case w.asked.Load() && !wait:
+		case asked:
 			return nil
-		case q.ctx.Err() != nil && !w.asked.Load():
+		case w.asked.Load(): // meanwhile: it looks once more
+		case q.ctx.Err() != nil:
 			return q.ctx.Err()
-		case wait && !w.asked.Load():
+		case wait:
 			return err
 		default:
 			// There is no more at once, or it was something else that the next call says again.

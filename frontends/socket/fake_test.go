@@ -28,6 +28,8 @@ type fake struct {
 	open    int // sessions
 	// hook, when set, runs at the begin of Get, Put and Scan.
 	hook func(ctx context.Context, op string, key []byte) error
+	// looked, when set, runs when a watch has found nothing and is about to say so.
+	looked func()
 	// forgetful scans give a row less the second time.
 	forgetful bool
 }
@@ -364,6 +366,9 @@ func (w *fakeWatch) Next(ctx context.Context) (engine.Event, error) {
 		select {
 		case <-moved:
 		case <-ctx.Done():
+			if w.f.looked != nil {
+				w.f.looked()
+			}
 			return engine.Event{}, engine.Errorf(engine.ClassUnavailable, "%w", ctx.Err())
 		}
 	}

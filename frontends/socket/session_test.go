@@ -5,6 +5,8 @@ package socket
 import (
 	"strings"
 	"testing"
+
+	"github.com/atlas-edge/atlas/engine"
 )
 
 // G24: the sessions of the protocol's document, byte for byte.
@@ -53,4 +55,26 @@ OK
 			}
 		}
 	}
+}
+
+// A change that was acknowledged before UNWATCH is reported by the watch, also if it came after the watch had last looked. G19.
+func TestUnwatchAfterALook(t *testing.T) {
+	f := newFake()
+	s := start(t, f, Options{})
+	looks := 0
+	f.looked = func() {
+		if looks++; looks > 1 {
+			return
+		}
+		f.mu.Lock()
+		f.change(engine.EventPut, "t.a", fakeRow{})
+		f.mu.Unlock()
+		w := s.snapshot(nil)[0].watches["w"]
+		w.asked.Store(true)
+		w.cancel()
+	}
+	c := dial(t, s)
+	c.send("[ID:w] WATCH t\r\n")
+	c.want("[ID:w] EVENT PUT 1 t.a")
+	c.want("[ID:w] OK")
 }
