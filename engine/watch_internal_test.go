@@ -3,6 +3,8 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -71,5 +73,34 @@ func TestWatchHoldsFewEvents(t *testing.T) {
 		if held > watchBatchBytes+2*len(ev.Key) {
 			t.Fatalf("the watch holds keys of %d bytes", held)
 		}
+	}
+}
+
+// Who asks without waiting gets what is there, but not what lies behind very many changes of other keys: that is how far a watch goes
+// that nobody waits for. Waiting, or asking again, finds it.
+func TestWatchPassesOverChanges(t *testing.T) {
+	const most = watchPassMax*watchBatchMax - 1
+	q := openQuiet(t)
+	zero := uint64(0)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, others := range []int{most, most + 1} {
+		w := q.watch(t, &zero)
+		w.prefix = []byte(".k")
+		for range others {
+			zero = q.put(t, "t.other")
+		}
+		v := q.put(t, "t.k")
+		ev, err := w.Next(ended)
+		if others > most {
+			if !errors.Is(err, context.Canceled) {
+				t.Fatalf("behind %d other changes: %+v, %v", others, ev, err)
+			}
+			ev, err = w.Next(ended)
+		}
+		if err != nil || ev.Version != v {
+			t.Fatalf("behind %d other changes: %+v, want version %d: %v", others, ev, v, err)
+		}
+		zero = v
 	}
 }

@@ -89,9 +89,9 @@ func (q *request) events(w *watching) error {
 			q.event(ev)
 		case asked:
 			return nil
-		case w.asked.Load(): // meanwhile: it looks once more
-		case q.ctx.Err() != nil:
+		case q.ctx.Err() != nil && !w.asked.Load(): // in this order: it is asked before its context ends
 			return q.ctx.Err()
+		case w.asked.Load(): // meanwhile: it looks once more
 		case wait:
 			return err
 		default:

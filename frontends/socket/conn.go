@@ -143,6 +143,7 @@ func (c *conn) handshake() error {
 	})
 	c.req.sess = c.sess
 	c.idle()
+	c.use() // what greeting took of the stack counts, too
 	c.ready.Store(true)
 	b = c.out.begin()
 	c.out.end(appendLine(b, nil, ready))

@@ -53,8 +53,27 @@ func socketDir(t testing.TB) string {
 	return dir
 }
 
-// start serves a backend until the test ends, and checks that nothing is left then.
+// start serves a backend until the test ends, and checks that nothing is left then. Connections have no peace meanwhile, but in benchmarks.
 func start(t testing.TB, b backend, o Options) *Server {
+	t.Helper()
+	s, served := serve(t, b, o)
+	end := func() {}
+	if _, ok := t.(*testing.T); ok {
+		end = tireless(s)
+	}
+	t.Cleanup(func() { defer end(); stop(t, b, s, served) })
+	return s
+}
+
+// startCalm is start where a test has connections rest by itself.
+func startCalm(t testing.TB, b backend, o Options) *Server {
+	t.Helper()
+	s, served := serve(t, b, o)
+	t.Cleanup(func() { stop(t, b, s, served) })
+	return s
+}
+
+func serve(t testing.TB, b backend, o Options) (*Server, <-chan error) {
 	t.Helper()
 	if o.Path == "" && o.Listener == nil {
 		o.Path = filepath.Join(socketDir(t), "socket")
@@ -67,26 +86,25 @@ func start(t testing.TB, b backend, o Options) *Server {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(context.Background()) }() // owner: the cleanup below
-	tired := tireless(s)
-	t.Cleanup(func() {
-		defer tired()
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := s.Shutdown(ctx); err != nil {
-			t.Errorf("shutdown: %v", err)
-		}
-		if err := <-served; err != nil {
-			t.Errorf("serve: %v", err)
-		}
-		if n := s.budget.used.Load(); n != 0 {
-			t.Errorf("%d bytes of the budget are still taken", n)
-		}
-		if f, ok := b.(*fake); ok && f.sessions() != 0 {
-			t.Errorf("%d sessions are still open", f.sessions())
-		}
-	})
-	return s
+	go func() { served <- s.Serve(context.Background()) }() // owner: stop
+	return s, served
+}
+
+func stop(t testing.TB, b backend, s *Server, served <-chan error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("serve: %v", err)
+	}
+	if n := s.budget.used.Load(); n != 0 {
+		t.Errorf("%d bytes of the budget are still taken", n)
+	}
+	if f, ok := b.(*fake); ok && f.sessions() != 0 {
+		t.Errorf("%d sessions are still open", f.sessions())
+	}
 }
 
 // tireless has connections rest as often as can be, so that every test tries what it does with that, too. It returns what ends it.
@@ -193,6 +211,13 @@ func (c *client) want(lines ...string) {
 			c.t.Fatalf("got line %q, want %q", got, want)
 		}
 	}
+}
+
+// ask sends a command and reads the lines of its answer.
+func (c *client) ask(command string, lines ...string) {
+	c.t.Helper()
+	c.send(command + "\r\n")
+	c.want(lines...)
 }
 
 // wantPrefix reads a line that begins so, and gives it.

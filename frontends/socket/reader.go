@@ -334,9 +334,9 @@ func (f *frameReader) readRaw() error {
 		case err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !f.woken():
 			return err
 		case f.have == 0 && !f.inPayload:
-			f.waits()
 			return errRest
 		}
+		f.waited = false
 	}
 }
 

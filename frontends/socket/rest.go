@@ -34,7 +34,7 @@ func (c *conn) use() {
 // goroutine is busy after all it does as it was asked, or goes on, when it is done.
 func (c *conn) tire(now time.Time, after time.Duration) {
 	if c.rd.raw == nil {
-		return // what it reads from may not take a read that is given up
+		return // as with TLS, where a read that is given up may be the connection's last
 	}
 	switch since := c.used.Load(); {
 	case since == usedNot:
@@ -45,8 +45,8 @@ func (c *conn) tire(now time.Time, after time.Duration) {
 	}
 }
 
-// woken says whether a read that ran into its deadline was woken to rest, and takes the deadline off then. Else it is to end.
+// woken says whether a read that ran into its deadline was woken to rest, and takes the deadline off then. Else it is to end: end sets the
+// reason before the deadline, so that one of the two is there to be seen.
 func (c *conn) woken() bool {
-	return c.ending.Load() == endNone && c.nc.SetReadDeadline(time.Time{}) == nil &&
-		c.ending.Load() == endNone // asked again: end sets the reason before the deadline
+	return c.nc.SetReadDeadline(time.Time{}) == nil && c.ending.Load() == endNone
 }

@@ -4,9 +4,13 @@ package socket
 
 import (
 	"context"
+	"io"
 	"net"
+	"os"
 	"runtime/debug"
 	gometrics "runtime/metrics"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -84,10 +88,100 @@ func TestWhoRests(t *testing.T) {
 	tire(time.Second, 2, "idle once more")
 }
 
-// deadlines counts those that are set.
+// deadlines counts those that are set. It gives the outcomes of reads, one after the other.
 type deadlines struct {
 	net.Conn
-	set int
+	set   int
+	onSet func()
+	reads []error
 }
 
-func (d *deadlines) SetReadDeadline(time.Time) error { d.set++; return nil }
+func (d *deadlines) SetReadDeadline(time.Time) error {
+	d.set++
+	if d.onSet != nil {
+		d.onSet()
+	}
+	return nil
+}
+
+func (d *deadlines) CloseWrite() error { return nil }
+
+func (d *deadlines) Read([]byte) (int, error) {
+	err := d.reads[0]
+	d.reads = d.reads[1:]
+	return 0, err
+}
+
+// The janitor's look has a connection rest, and what it did is still there behind its rest: who it is, its transaction, its watch.
+func TestRestsAndGoesOn(t *testing.T) {
+	s := startCalm(t, openEngine(t), Options{})
+	c := dial(t, s)
+	c.ask("PRINCIPAL ASSUME alice", "OK")
+	c.ask("KEY PUT t.a 1", "OK")
+	c.send("[ID:w] WATCH t\r\n")
+	c.ask("BEGIN", "OK")
+	c.ask("KEY PUT t.b 2", "OK")
+	sc := s.snapshot(nil)[0]
+	now := time.Now()
+	eventually(t, "a rest", func() bool { // again where the goroutine was about to note that it ran something
+		sc.checkTime(now)
+		sc.checkTime(now.Add(restAfter))
+		return sc.used.Load() == usedNot
+	})
+	c.ask("PRINCIPAL WHOAMI", "PRINCIPAL alice", "OK")
+	c.ask("KEY GET t.b", "VALUE:2", "OK")
+	c.send("COMMIT\r\n")
+	lines := []string{c.line(), c.line(), c.line()}
+	if slices.Sort(lines); lines[0] != "OK" || !strings.HasPrefix(lines[1], "VERSION:") || !strings.HasPrefix(lines[2], "[ID:w] EVENT PUT ") {
+		t.Fatalf("%q", lines)
+	}
+}
+
+// Woken in the middle of a frame, at each of its places, a connection goes on with it.
+func TestWokenInAFrame(t *testing.T) {
+	long := strings.Repeat("v", 100_000)
+	for name, x := range map[string]struct{ parts, want []string }{
+		"line":          {[]string{"KEY GET", " a.b\r", "\n"}, []string{"NOT_FOUND", "OK"}},
+		"payload":       {[]string{"KEY BLOB SET a.x 4\r\n", "QU", "IT"}, []string{"OK"}},
+		"large payload": {[]string{"KEY BLOB SET a.x 100000\r\n", long[:50_000], long[50_000:]}, []string{"OK"}},
+		"long line":     {[]string{"KEY PUT a.x " + long[:50_000], long[50_000:], "\r\n"}, []string{"OK"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startCalm(t, newFake(), Options{})
+			c := dial(t, s)
+			sc := s.snapshot(nil)[0]
+			for _, part := range x.parts[:len(x.parts)-1] {
+				c.send(part)
+				eventually(t, "waiting in the frame", func() bool { return sc.rd.since.Load() != 0 })
+				sc.use()
+				sc.tire(time.Now(), 0)
+				sc.tire(time.Now().Add(time.Second), 0)
+			}
+			c.send(x.parts[len(x.parts)-1])
+			c.want(x.want...)
+			c.ask("KEY GET a.none", "NOT_FOUND", "OK")
+		})
+	}
+}
+
+// Who is asked to end while it takes the deadline off ends, and does not wait for a client for ever.
+func TestEndsInsteadOfResting(t *testing.T) {
+	nc := new(deadlines)
+	c := &conn{nc: nc}
+	if !c.woken() {
+		t.Error("ends though nobody asked it to")
+	}
+	nc.onSet = func() { c.ending.Store(endIdle) }
+	if c.woken() {
+		t.Error("rests though it is to end")
+	}
+}
+
+// A connection that is being closed waits for its client's last bytes as long as always, also where it was woken to rest meanwhile.
+func TestLingersThoughTired(t *testing.T) {
+	nc := &deadlines{reads: []error{nil, os.ErrDeadlineExceeded, nil, os.ErrDeadlineExceeded, io.EOF}}
+	c := &conn{nc: nc, srv: &Server{bufs: buffers{size: bufferSize}}}
+	if c.linger(); len(nc.reads) != 0 {
+		t.Errorf("%d reads are left", len(nc.reads))
+	}
+}

@@ -3,7 +3,9 @@
 package socket
 
 import (
+	"context"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/atlas-edge/atlas/engine"
@@ -77,4 +79,46 @@ func TestUnwatchAfterALook(t *testing.T) {
 	c.send("[ID:w] WATCH t\r\n")
 	c.want("[ID:w] EVENT PUT 1 t.a")
 	c.want("[ID:w] OK")
+}
+
+// So is one that came while the watch asked whether its own end or UNWATCH had stopped it. G19.
+func TestUnwatchBetweenQuestions(t *testing.T) {
+	f := newFake()
+	s := startCalm(t, f, Options{})
+	c := dial(t, s)
+	sc := s.snapshot(nil)[0]
+	eventually(t, "handshake", sc.ready.Load)
+	inner, cancel := context.WithCancel(t.Context())
+	w := &watching{cancel: cancel, done: make(chan struct{})}
+	var once sync.Once
+	ctx := askedContext{inner, func() {
+		once.Do(func() {
+			f.mu.Lock()
+			f.change(engine.EventPut, "t.a", fakeRow{})
+			f.mu.Unlock()
+			w.asked.Store(true)
+			w.cancel()
+		})
+	}}
+	var err error
+	if w.w, err = sc.sess.Watch(ctx, engine.WatchRequest{Prefix: []byte("t")}); err != nil {
+		t.Fatal(err)
+	}
+	q := &request{c: sc, ctx: ctx, sess: sc.sess, tag: []byte("[ID:w] "), watch: w}
+	if err := q.runWatch(); err != nil {
+		t.Fatal(err)
+	}
+	sc.out.flush()
+	c.want("[ID:w] EVENT PUT 1 t.a", "[ID:w] OK")
+}
+
+// askedContext tells when it is asked whether it has ended.
+type askedContext struct {
+	context.Context
+	asked func()
+}
+
+func (c askedContext) Err() error {
+	c.asked()
+	return c.Context.Err()
 }
