@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/atlas-edge/atlas/internal/invariants"
 )
 
 const (
@@ -40,6 +42,9 @@ func residentMiB(t *testing.T) (mib int) {
 func TestMillionGroups(t *testing.T) {
 	if !long() {
 		t.Skip("a million groups: ATLAS_LONG=1")
+	}
+	if invariants.Enabled {
+		t.Skip("its bounds are those of a build without the race detector")
 	}
 	dir := t.TempDir() + "/atlas"
 	s := mustOpen(t, Options{Dir: dir})
