@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// janitor cuts connections whose client is too slow, and lets those rest that are idle. One goroutine looks at all of them now and then, so that the way of a
-// command sets no timer.
+// janitor cuts connections whose client is too slow, and lets those rest that are idle. One goroutine looks at all of them now and
+// then, so that the way of a command sets no timer.
 func (s *Server) janitor(ctx context.Context) {
 	tick := time.NewTicker(s.tick())
 	defer tick.Stop()
