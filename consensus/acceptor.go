@@ -118,12 +118,12 @@ func (c *Core) promise(b Ballot) {
 }
 
 // vow promises b in phase 1: a Q1 may rest on it.
-func (c *Core) vow(b Ballot, s Scope, release Ballot) {
+func (c *Core) vow(b Ballot, s Scope, release, won Ballot) {
 	c.promise(b)
 	if s == Global {
 		c.rec.addGlobalPromise(b)
 	}
-	c.leaveFort(b, release)
+	c.leaveFort(b, release, won)
 }
 
 // onPrePrepare says whether a promise would be given. Rounds are no reason against it: the proposer takes a higher one.
@@ -132,7 +132,7 @@ func (c *Core) onPrePrepare(m *Message) {
 		c.nack(m)
 		return
 	}
-	if by, yes := c.blocked(m.Ballot, m.Release); yes {
+	if by, yes := c.blocked(m.Ballot, m.Release, m.Accepted); yes {
 		c.nackLeased(m, by)
 		return
 	}
@@ -158,11 +158,11 @@ func (c *Core) onPrepare(m *Message) {
 	}
 	// Asked again at a ballot that is promised, the answer is the same: nothing was accepted since.
 	if c.rec.Promised != m.Ballot {
-		if by, yes := c.blocked(m.Ballot, m.Release); yes {
+		if by, yes := c.blocked(m.Ballot, m.Release, m.Accepted); yes {
 			c.nackLeased(m, by)
 			return
 		}
-		c.vow(m.Ballot, m.Scope, m.Release)
+		c.vow(m.Ballot, m.Scope, m.Release, m.Accepted)
 	}
 	answer := c.reply(m, Message{
 		Type: Promise, Accepted: c.rec.Accepted, AcceptedHome: c.rec.AcceptedHome, Last: c.rec.Last, Chain: c.rec.LastChain,

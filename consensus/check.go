@@ -151,6 +151,10 @@ func (c *Core) checkFields(m *Message) error {
 		return fmt.Errorf("time %d is more than %d ahead of the clock, at %d", m.Time, ClockAheadMax, own)
 	}
 	switch m.Type {
+	case PrePrepare, Prepare:
+		if !m.Accepted.Less(m.Ballot) {
+			return fmt.Errorf("ballot %s is not above %s, which was won before", m.Ballot, m.Accepted)
+		}
 	case Promise:
 		if m.Last == 0 && m.Chain != 0 {
 			return fmt.Errorf("chain %016x before the first slot", m.Chain)

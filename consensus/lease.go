@@ -12,7 +12,7 @@ import (
 // these nodes now, knows that no Q1 and no QL can be promised: each meets that Q2. So it may answer reads alone.
 
 // blocked reports whether an owner that is alive keeps this node from promising b.
-func (c *Core) blocked(b, release Ballot) (LeasedBy, bool) {
+func (c *Core) blocked(b, release, won Ballot) (LeasedBy, bool) {
 	if c.fabric == nil || failpoint.Enabled(failpoint.ConsensusIgnoreFort) {
 		return LeasedBy{}, false
 	}
@@ -20,7 +20,7 @@ func (c *Core) blocked(b, release Ballot) (LeasedBy, bool) {
 		return LeasedBy{c.self, c.tuning.RetryAfter}, true
 	}
 	f := c.rec.Fort
-	if f.Owner == 0 || f.Owner == b.Node || c.ended(b, release) {
+	if f.Owner == 0 || f.Owner == b.Node || c.ended(b, release, won) {
 		return LeasedBy{}, false
 	}
 	if left, yes := c.fabric.Supports(f.Owner, f.Epoch); yes {
@@ -32,9 +32,14 @@ func (c *Core) blocked(b, release Ballot) (LeasedBy, bool) {
 	return LeasedBy{}, false
 }
 
-// ended reports whether the owner that this node is tied to has given up its lease itself: the release shows it, or a stop-sign
-// in the log, since nobody proposes or adopts one and holds a lease.
-func (c *Core) ended(b, release Ballot) bool {
+// ended reports whether the owner that this node is tied to holds no lease any more: it has given it up itself, as the release shows, or
+// a stop-sign in the log, since nobody proposes or adopts one and holds a lease; or a later ballot than the log's was won, which met every
+// quorum of ties. That one may be all there is to show when the owner has left the group.
+func (c *Core) ended(b, release, won Ballot) bool {
+	later := c.rec.Accepted.Less(won) || !won.IsZero() && failpoint.Enabled(failpoint.ConsensusFreeByOlder)
+	if later && won.Node != c.rec.Fort.Owner {
+		return true
+	}
 	if release.Node == c.rec.Fort.Owner && !release.IsZero() && !release.Less(c.rec.Accepted) {
 		return true
 	}
@@ -43,12 +48,12 @@ func (c *Core) ended(b, release Ballot) bool {
 
 // leaveFort unties this node from its owner for the sake of a promise to b. If the owner did not agree, the life that it had is
 // never supported again: a heartbeat on its way must not bring the lease back.
-func (c *Core) leaveFort(b, release Ballot) {
+func (c *Core) leaveFort(b, release, won Ballot) {
 	f := c.rec.Fort
 	if f.Owner == 0 || f.Owner == b.Node {
 		return
 	}
-	if !c.ended(b, release) && c.fabric != nil && !failpoint.Enabled(failpoint.ConsensusForgetMinEpoch) {
+	if !c.ended(b, release, won) && c.fabric != nil && !failpoint.Enabled(failpoint.ConsensusForgetMinEpoch) {
 		w := Withdrawal{f.Owner, f.Epoch + 1}
 		if err := c.fabric.Withdraw(w.Node, w.Epoch); err != nil {
 			_ = c.fail("promise to %s while support of node %d is given: %w", b, f.Owner, err) // kept in err

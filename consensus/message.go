@@ -100,7 +100,7 @@ type Message struct {
 	Chain    uint64
 	Entries  []Entry // shared with the core: read only
 	Commit   Slot
-	// Promise and Nack.
+	// Promise and Nack. Accepted also PrePrepare and Prepare: the ballot of P's log, which was won, so that no lease of an older one is valid.
 	Promised, Accepted Ballot
 	Last               Slot // also Fetch
 	// Promise.
@@ -138,6 +138,8 @@ func (m Message) String() string {
 		put(true, "accepted=%s last=%d commit=%d first=%d", m.Accepted, m.Last, m.Commit, m.First)
 		put(!m.GlobalPromised.IsZero(), "global-promised=%s", m.GlobalPromised)
 		put(m.Time != 0, "clock=%d", m.Time)
+	case PrePrepare, Prepare:
+		put(!m.Accepted.IsZero(), "won=%s", m.Accepted)
 	case PrePromise:
 		put(true, "promised=%s", m.Promised)
 	case Fetch:

@@ -111,7 +111,7 @@ func (c *Core) nextBallot(cfg uint64) error {
 // probeSelf is the own answer to PrePrepare.
 func (p *proposer) probeSelf(c *Core) error {
 	own := &p.peer[p.me]
-	if by, yes := c.blocked(c.ballot, own.shown); yes {
+	if by, yes := c.blocked(c.ballot, own.shown, Ballot{}); yes {
 		c.leasedBy = by
 		own.answer, own.tiedTo = refused, by.Owner
 		if p.showOver(c) {
@@ -136,7 +136,7 @@ func (p *proposer) probed(c *Core) error {
 
 // blockedItself ends an attempt that this node's own acceptor would not promise.
 func (c *Core) blockedItself() bool {
-	by, yes := c.blocked(c.ballot, c.p.peer[c.p.me].shown)
+	by, yes := c.blocked(c.ballot, c.p.peer[c.p.me].shown, Ballot{})
 	if yes {
 		c.stepDown()
 		c.leasedBy = by
@@ -152,7 +152,7 @@ func (c *Core) prepare() error {
 	if err := c.nextBallot(c.ballot.Cfg); err != nil {
 		return err
 	}
-	c.vow(c.ballot, c.scope, c.p.peer[c.p.me].shown)
+	c.vow(c.ballot, c.scope, c.p.peer[c.p.me].shown, Ballot{})
 	c.dirty, c.mustSync = true, true
 	c.state = Preparing
 	for i := range c.p.peer {
@@ -206,7 +206,10 @@ func (p *proposer) votes(c *Core, i int) bool {
 // yet.
 func (p *proposer) ask(c *Core, t MessageType) {
 	p.askedAt = c.clock
-	m := Message{Type: t, Scope: c.scope, Home: c.home}
+	m := Message{Type: t, Scope: c.scope, Home: c.home, Accepted: c.rec.Accepted}
+	if g := c.rec.globalPromised(c.ballot); m.Accepted.Less(g) && failpoint.Enabled(failpoint.ConsensusShowPromised) {
+		m.Accepted = g
+	}
 	for _, q := range p.all(c, m) {
 		if pr := &p.peer[p.find(q.To)]; pr.answer != given {
 			pr.answer, q.Release = unheard, pr.shown
@@ -319,7 +322,7 @@ func (p *proposer) showOver(c *Core) bool {
 			own = true
 			continue
 		}
-		c.now = append(c.now, Message{Type: PrePrepare, From: c.self, To: pr.id, Ballot: c.ballot, Release: pr.shown})
+		c.now = append(c.now, Message{Type: PrePrepare, From: c.self, To: pr.id, Ballot: c.ballot, Release: pr.shown, Accepted: c.rec.Accepted})
 	}
 	return own
 }

@@ -75,6 +75,7 @@ var plants = []struct {
 	{failpoint.ConsensusAppendPastStop, "c-leave"},
 	{failpoint.ConsensusIgnoreFort, "d-lease"},
 	{failpoint.ConsensusForgetMinEpoch, "d-lease"},
+	{failpoint.ConsensusFreeByOlder, "d-former"},
 	{failpoint.ConsensusSkipQuarantine, "p-quarantine"},
 	{failpoint.ConsensusLeaseAfterStop, "p-lease-stop"},
 	{failpoint.ConsensusReadUnconfirmed, "d-read"},

@@ -136,6 +136,12 @@ func Setups() []Setup {
 			Bounds: Bounds{Campaigns: 1, Leases: true, Epochs: 1, Renewals: 1, Proposers: nodes(1, 2), Inflight: 1},
 		},
 		{
+			Name: "d-former", About: "an owner with a lease that one node has not heard of, which is tied to the owner before; others steal",
+			Configurations: only(three), Nodes: 3, Fabric: true,
+			Prelude: []string{"campaign 2", "run", "release 2 1", "deliver 2->1 Release", "run 1 2"},
+			Bounds:  Bounds{Campaigns: 1, Leases: true, Proposers: nodes(2, 3), Inflight: 1},
+		},
+		{
 			Name: "d-write", About: "an owner with a lease writes, another steals",
 			Configurations: only(three), Nodes: 3, Fabric: true, Prelude: steady,
 			Bounds: Bounds{Campaigns: 1, Slots: 1, Proposers: nodes(1, 2), Inflight: 1},
@@ -209,6 +215,7 @@ func LongSetups() []Setup {
 		"c-leave":    func(b *Bounds) { b.Crashes = 1 },
 		"c-replace":  func(b *Bounds) { b.Slots, b.Campaigns = 2, 2 },
 		"d-lease":    func(b *Bounds) { b.Slots, b.Crashes = 1, 1 },
+		"d-former":   func(b *Bounds) { b.Campaigns = 2 },
 		"d-release":  func(b *Bounds) { b.Reads, b.Campaigns = 1, 1 },
 		"d-read":     func(b *Bounds) { b.Crashes, b.Reads, b.Campaigns = 1, 2, 2 },
 		"e-snapshot": func(b *Bounds) { b.Crashes, b.Slots = 1, 2 },

@@ -35,6 +35,7 @@ type groupCheck struct {
 	stopping  uint64                                // the highest configuration that a stop-sign on some disk leads to
 	released  map[consensus.NodeID]consensus.Ballot // the highest that its owner has said is over
 	stops     uint64                                // stop-signs chosen
+	ends      []uint64                              // the configurations that they lead to
 	cancelled map[consensus.Ballot]bool             // that their proposers gave up
 	nodes     []acceptorCheck                       // by node
 	claims    []consensus.Closed                    // to slots that are not chosen yet
@@ -71,10 +72,14 @@ type ballotLog struct {
 	base     consensus.Slot // the log is known from here on
 	entries  []consensus.Entry
 	votes    []voteUpTo // by node
+	pledged  []bool     // by node: it has told its owner that it promised, or is the owner and has it on disk
+	asked    bool       // its owner has said whose promises it needs: the QL of a home, or else a Q1
+	local    bool
+	wanted   quorum.Home
 	chosenTo consensus.Slot
 	node     int                 // incarnation of the proposer: life and core
 	bound    consensus.Timestamp // of its owner's times, as first told
-	won      bool                // its owner has sent what only a winner sends
+	won      bool                // somebody relied on that, and a phase-1 quorum had promised it
 	owned    bool                // its owner has accepted its log
 	used     bool
 }
@@ -108,7 +113,7 @@ func (k *checker) log(g int, b consensus.Ballot) *ballotLog {
 			k.fail("ballot %v of a configuration that was never set", b)
 			cfg = k.w.configuration(1)
 		}
-		bl = &ballotLog{ballot: b, quorums: cfg.Quorums, home: cfg.Quorums.All(), votes: make([]voteUpTo, nodesMax+1)}
+		bl = &ballotLog{ballot: b, quorums: cfg.Quorums, home: cfg.Quorums.All(), votes: make([]voteUpTo, nodesMax+1), pledged: make([]bool, nodesMax+1)}
 		gc.ballots[b] = bl
 		gc.order = append(gc.order, bl)
 	}
@@ -136,6 +141,9 @@ func (k *checker) durable(n *node, sealed uint64, gw *groupWrite, im *image) {
 	k.follows(n, gw.group, &ac.rec, rec)
 	ac.rec = *rec
 	ac.promised, ac.accepted, ac.fort = rec.Promised, rec.Accepted, rec.Fort
+	if b := rec.Promised; b.Node == n.id {
+		k.log(gw.group, b).pledged[n.id] = true
+	}
 	k.checkImage(n, gw.group, im)
 	if k.w.failed() {
 		return
@@ -329,6 +337,7 @@ func (k *checker) append(g int, b consensus.Ballot, e *consensus.Entry) {
 	}
 	if e.Kind == consensus.StopSign {
 		gc.stops++
+		gc.ends = append(gc.ends, e.Next)
 		k.w.stats.StopSigns++
 		k.w.sometimes("stop-sign chosen")
 	} else if !gc.wanted(e) {

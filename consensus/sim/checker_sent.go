@@ -36,8 +36,14 @@ func (k *checker) sent(n *node, g int, m *consensus.Message) {
 		}
 		k.incarnation(n, g, m.Ballot)
 		switch m.Type {
-		case consensus.AcceptSync, consensus.Accept, consensus.Learn:
-			k.log(g, m.Ballot).won = true
+		case consensus.Prepare:
+			k.log(g, m.Ballot).asks(m)
+			k.won(n, g, m, m.Accepted)
+		case consensus.AcceptSync, consensus.Learn:
+			k.log(g, m.Ballot).asks(m)
+			k.won(n, g, m, m.Ballot)
+		case consensus.Accept:
+			k.won(n, g, m, m.Ballot)
 		}
 		if m.Type == consensus.Learn && len(m.Entries) > 0 {
 			k.isChosen(n, g, m.Entries[len(m.Entries)-1].Slot, m.Entries[len(m.Entries)-1].Chain)
@@ -47,6 +53,9 @@ func (k *checker) sent(n *node, g int, m *consensus.Message) {
 			bad("has promised only " + rec.Promised.String())
 		}
 		ac.said = maxBallot(ac.said, m.Ballot)
+		k.log(g, m.Ballot).pledged[n.id] = true
+	case consensus.PrePrepare:
+		k.won(n, g, m, m.Accepted)
 	case consensus.Accepted:
 		if v := k.log(g, m.Ballot).votes[n.id]; !v.yes || v.slot < m.Slot {
 			bad("has no such vote on disk")
@@ -104,8 +113,7 @@ func (k *checker) checkUntied(n *node, g int, ac *acceptorCheck, rec *consensus.
 	k.fail("I16: node %d group %d leaves epoch %d of node %d for %v, and its disk would let it support that again", n.id, g, f.Epoch, f.Owner, rec.Promised)
 }
 
-// wonBetween reports whether a ballot above one and up to another is won, as far as its owner has said. One batch may take an
-// acceptor over several.
+// wonBetween reports whether a ballot above one and up to another is won. One batch may take an acceptor over several.
 func (gc *groupCheck) wonBetween(above, upTo consensus.Ballot) bool {
 	for _, bl := range gc.order {
 		if bl.won && above.Less(bl.ballot) && !upTo.Less(bl.ballot) {

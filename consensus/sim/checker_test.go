@@ -308,6 +308,28 @@ func TestCheckerSees(t *testing.T) {
 			s.check.log(0, b1).won = true
 			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.Cancel, From: 1, To: 2, Ballot: b1})
 		}},
+		{"writes at a ballot that is not won", "I3", func(s *stage) {
+			s.store(1, consensus.Record{Promised: b1, First: 1}, nil, 0)
+			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.AcceptSync, From: 1, To: 2, Ballot: b1})
+		}},
+		{"writes at a ballot of too few of a home", "I3", func(s *stage) {
+			s.store(1, consensus.Record{Promised: b1, First: 1}, nil, 0)
+			all := s.configuration(1).Quorums.All()
+			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.Prepare, From: 1, To: 2, Ballot: b1, Scope: consensus.Local, Home: all})
+			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.AcceptSync, From: 1, To: 2, Ballot: b1})
+		}},
+		{"writes at a ballot that is won", "", func(s *stage) {
+			s.store(1, consensus.Record{Promised: b1, First: 1}, nil, 0)
+			s.store(2, consensus.Record{Promised: b1, First: 1}, nil, 0)
+			s.check.sent(s.node(2), 0, &consensus.Message{Type: consensus.Promise, From: 2, To: 1, Ballot: b1})
+			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.AcceptSync, From: 1, To: 2, Ballot: b1})
+			s.check.sent(s.node(2), 0, &consensus.Message{Type: consensus.PrePrepare, From: 2, To: 3, Ballot: b2, Accepted: b1})
+		}},
+		{"shows a ballot for won that is not", "I3", func(s *stage) {
+			s.store(1, consensus.Record{Promised: b1, First: 1}, nil, 0)
+			s.store(2, consensus.Record{Promised: b1, First: 1}, nil, 0)
+			s.check.sent(s.node(2), 0, &consensus.Message{Type: consensus.PrePrepare, From: 2, To: 3, Ballot: b2, Accepted: b1})
+		}},
 		{"wins without what is chosen", "I2", func(s *stage) {
 			log := s.made(b1, 1, 2)
 			s.store(1, accepted(b1, log, 0, 0), log, 0)

@@ -38,6 +38,8 @@ const (
 	ConsensusForgetMinEpoch Site = "consensus-forget-min-epoch"
 	// ConsensusForgetTimeBound lets an acceptor forget which times the owner of its log leaves out.
 	ConsensusForgetTimeBound Site = "consensus-forget-time-bound"
+	// ConsensusFreeByOlder lets a candidate that shows a ballot that was won free an acceptor from the owner of a later one.
+	ConsensusFreeByOlder Site = "consensus-free-by-older"
 	// ConsensusIgnoreAccepted lets a new owner keep its own log, whatever was promised.
 	ConsensusIgnoreAccepted Site = "consensus-ignore-accepted"
 	// ConsensusIgnoreFort lets an acceptor promise while it is tied to an owner that is alive.
@@ -64,6 +66,8 @@ const (
 	ConsensusReadUnconfirmed Site = "consensus-read-unconfirmed"
 	// ConsensusResumeBallot lets a proposer go on with its last ballot after a restart.
 	ConsensusResumeBallot Site = "consensus-resume-ballot"
+	// ConsensusShowPromised lets a candidate show the highest global ballot that it promised as one that was won.
+	ConsensusShowPromised Site = "consensus-show-promised"
 	// ConsensusSilentStart lets an acceptor that may have lost its commit in a crash say nothing when it is started again.
 	ConsensusSilentStart Site = "consensus-silent-start"
 	// ConsensusSkipOldQ1 lets a ballot be won without the older configurations.
@@ -130,6 +134,7 @@ func sites() []Site {
 		ConsensusCountTwice,
 		ConsensusForgetMinEpoch,
 		ConsensusForgetTimeBound,
+		ConsensusFreeByOlder,
 		ConsensusIgnoreAccepted,
 		ConsensusIgnoreFort,
 		ConsensusIgnorePromisedClock,
@@ -143,6 +148,7 @@ func sites() []Site {
 		ConsensusQ2Short,
 		ConsensusReadUnconfirmed,
 		ConsensusResumeBallot,
+		ConsensusShowPromised,
 		ConsensusSilentStart,
 		ConsensusSkipOldQ1,
 		ConsensusSkipQuarantine,
