@@ -39,6 +39,7 @@ var (
 	}
 	sampleMessages = []Message{
 		{Type: Cancel, From: 1, To: 2, Ballot: Ballot{4, 9, 1}},
+		{Type: PrePrepare, From: 1, To: 2, Ballot: Ballot{4, 9, 1}, Home: homeOf(1), Accepted: Ballot{4, 8, 2}, Release: Ballot{4, 7, 3}},
 		{
 			Type: AcceptSync, From: 1, To: 2, Ballot: Ballot{4, 9, 1}, Slot: 899, Chain: 7, Commit: 890, Epoch: 12, Home: homeOf(0, 255),
 			Entries: []Entry{

@@ -32,18 +32,26 @@ func (c *Core) blocked(b, release, won Ballot) (LeasedBy, bool) {
 	return LeasedBy{}, false
 }
 
-// ended reports whether the owner that this node is tied to holds no lease any more: it has given it up itself, as the release shows, or
-// a stop-sign in the log, since nobody proposes or adopts one and holds a lease; or a later ballot than the log's was won, which met every
-// quorum of ties. That one may be all there is to show when the owner has left the group.
+// ended reports whether no lease rests on this node's tie any more, whoever lives:
+//
+//   - the owner has let go, as the release shows;
+//   - a stop-sign is in the log, since nobody proposes or adopts one and holds a lease;
+//   - the configuration of the log's ballot is retired: a Q1 of it was sealed, and what those nodes were tied to was moved;
+//   - a later ballot than the log's was won, as its candidate shows, which met every quorum of ties.
+//
+// The last two need no word of the owner, which may have left the group, or be cut off from all but this node.
 func (c *Core) ended(b, release, won Ballot) bool {
-	later := c.rec.Accepted.Less(won) || !won.IsZero() && failpoint.Enabled(failpoint.ConsensusFreeByOlder)
-	if later && won.Node != c.rec.Fort.Owner {
+	log := c.rec.Accepted
+	if release.Node == c.rec.Fort.Owner && !release.IsZero() && !release.Less(log) {
 		return true
 	}
-	if release.Node == c.rec.Fort.Owner && !release.IsZero() && !release.Less(c.rec.Accepted) {
+	if log.Cfg < c.configs[0].Version || log.Cfg < b.Cfg && failpoint.Enabled(failpoint.ConsensusFreeUnretired) {
 		return true
 	}
-	return c.stop.next > c.rec.Accepted.Cfg && c.stop.next <= b.Cfg
+	if log.Less(won) || !won.IsZero() && failpoint.Enabled(failpoint.ConsensusFreeByOlder) {
+		return true
+	}
+	return c.stop.next > log.Cfg && c.stop.next <= b.Cfg
 }
 
 // leaveFort unties this node from its owner for the sake of a promise to b. If the owner did not agree, the life that it had is

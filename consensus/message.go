@@ -100,7 +100,7 @@ type Message struct {
 	Chain    uint64
 	Entries  []Entry // shared with the core: read only
 	Commit   Slot
-	// Promise and Nack. Accepted also PrePrepare and Prepare: the ballot of P's log, which was won, so that no lease of an older one is valid.
+	// Promise and Nack. Accepted also of PrePrepare and Prepare: the ballot of the sender's log, which was won.
 	Promised, Accepted Ballot
 	Last               Slot // also Fetch
 	// Promise.

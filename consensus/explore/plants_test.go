@@ -76,6 +76,7 @@ var plants = []struct {
 	{failpoint.ConsensusIgnoreFort, "d-lease"},
 	{failpoint.ConsensusForgetMinEpoch, "d-lease"},
 	{failpoint.ConsensusFreeByOlder, "d-former"},
+	{failpoint.ConsensusFreeUnretired, "p-next"},
 	{failpoint.ConsensusSkipQuarantine, "p-quarantine"},
 	{failpoint.ConsensusLeaseAfterStop, "p-lease-stop"},
 	{failpoint.ConsensusReadUnconfirmed, "d-read"},
@@ -121,6 +122,11 @@ func plantSetups() []Setup {
 		{
 			Name: "p-over", Configurations: only(three), Nodes: 3, Fabric: true, Prelude: []string{"campaign 1", "run"},
 			Bounds: Bounds{Campaigns: 2, Stalls: 1, Proposers: nodes(1, 2), Inflight: 1, States: 2e6},
+		},
+		{
+			Name: "p-next", Configurations: from1to2(three, threeOthers), Nodes: 4, Fabric: true,
+			Prelude: []string{"campaign 1", "run", "configure 1 v2", "configure 2 v2", "configure 3 v2", "configure 4 v2"},
+			Bounds:  Bounds{Campaigns: 1, Proposers: nodes(3), Inflight: 1},
 		},
 		{
 			Name: "p-quarantine", Configurations: only(three), Nodes: 3, Fabric: true, Prelude: []string{"campaign 1", "run"},

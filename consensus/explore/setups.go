@@ -189,6 +189,12 @@ func Setups() []Setup {
 func LongSetups() []Setup {
 	list := []Setup{
 		{
+			Name: "d-next", About: "an owner with a lease, and another campaigns in the next configuration, before the first is retired and after",
+			Configurations: from1to2(three, threeOthers), Nodes: 4, Fabric: true,
+			Prelude: []string{"campaign 1", "run", "configure 1 v2", "configure 2 v2", "configure 3 v2", "configure 4 v2"},
+			Bounds:  Bounds{Campaigns: 1, Seals: true, Proposers: nodes(3), Inflight: 1, States: longStates},
+		},
+		{
 			Name: "a-three", About: "three ballots, two slots, one crash: from the steady state of the first ballot on",
 			Configurations: only(three), Nodes: 3,
 			Prelude: steady,

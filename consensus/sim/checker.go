@@ -73,8 +73,8 @@ type ballotLog struct {
 	entries  []consensus.Entry
 	votes    []voteUpTo // by node
 	pledged  []bool     // by node: it has told its owner that it promised, or is the owner and has it on disk
-	asked    bool       // its owner has said whose promises it needs: the QL of a home, or else a Q1
-	local    bool
+	global   bool       // its owner promised it as a global one, on its disk
+	asked    bool       // its owner has said its home
 	wanted   quorum.Home
 	chosenTo consensus.Slot
 	node     int                 // incarnation of the proposer: life and core
@@ -142,7 +142,7 @@ func (k *checker) durable(n *node, sealed uint64, gw *groupWrite, im *image) {
 	ac.rec = *rec
 	ac.promised, ac.accepted, ac.fort = rec.Promised, rec.Accepted, rec.Fort
 	if b := rec.Promised; b.Node == n.id {
-		k.log(gw.group, b).pledged[n.id] = true
+		k.log(gw.group, b).promisedItself(rec)
 	}
 	k.checkImage(n, gw.group, im)
 	if k.w.failed() {

@@ -83,6 +83,9 @@ func (k *checker) sent(n *node, g int, m *consensus.Message) {
 			bad("has not learned that")
 		}
 	case consensus.Snapshot:
+		if m.Ballot.Node == n.id {
+			k.won(n, g, m, m.Ballot)
+		}
 		k.isChosen(n, g, m.Slot, m.Chain)
 	}
 }
@@ -95,14 +98,15 @@ func (k *checker) tied(n *node, g int, m *consensus.Message, rec *consensus.Reco
 }
 
 // checkUntied checks that an acceptor that leaves its owner's life for a promise to another has withdrawn its support for good, unless
-// the owner has said that its ballot is over, as a stop-sign says too, or another ballot is won: I16.
+// the owner has said that its ballot is over, as a stop-sign says too, its configuration is retired, or another ballot is won: I16.
 func (k *checker) checkUntied(n *node, g int, ac *acceptorCheck, rec *consensus.Record) {
 	f := ac.fort
 	if f.Owner == 0 || rec.Fort == f || rec.Fort.Owner == f.Owner || rec.Promised.Node == f.Owner {
 		return
 	}
 	gc := &k.groups[g]
-	if over := gc.released[f.Owner]; !over.IsZero() && !over.Less(ac.accepted) || gc.stopping > ac.accepted.Cfg || gc.wonBetween(ac.accepted, rec.Promised) {
+	if over := gc.released[f.Owner]; !over.IsZero() && !over.Less(ac.accepted) || gc.stopping > ac.accepted.Cfg ||
+		ac.accepted.Cfg <= k.w.retired || gc.wonBetween(ac.accepted, rec.Promised) {
 		return
 	}
 	for _, m := range n.disk.durable.node.minEpochs {

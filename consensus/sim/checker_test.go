@@ -14,10 +14,10 @@ import (
 // stage is a world of three nodes in which nothing runs: a test writes to the disks by hand, and hears what the checker says.
 type stage struct{ *World }
 
-func newStage(t *testing.T) *stage {
+func newStage(t *testing.T, regions string) *stage {
 	t.Helper()
 	o := Draw(1)
-	if err := o.SetAll("regions=3 fn=1 fz=0 groups=3 clients=1 keys=2 drift=0"); err != nil {
+	if err := o.SetAll(regions + " fz=0 groups=3 clients=1 keys=2 drift=0"); err != nil {
 		t.Fatal(err)
 	}
 	return &stage{NewWorld(o, Setup{})}
@@ -44,6 +44,13 @@ func (s *stage) made(b consensus.Ballot, values ...uint64) []consensus.Entry {
 		list = append(list, e)
 	}
 	return list
+}
+
+// promised is the record of who has promised a global ballot, and nothing else.
+func promised(b consensus.Ballot) consensus.Record {
+	rec := consensus.Record{Promised: b, First: 1}
+	rec.GlobalPromises[0].Ballot = b
+	return rec
 }
 
 // store makes a record and a log durable on a node, as one batch.
@@ -309,7 +316,7 @@ func TestCheckerSees(t *testing.T) {
 			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.Cancel, From: 1, To: 2, Ballot: b1})
 		}},
 		{"writes at a ballot that is not won", "I3", func(s *stage) {
-			s.store(1, consensus.Record{Promised: b1, First: 1}, nil, 0)
+			s.store(1, promised(b1), nil, 0)
 			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.AcceptSync, From: 1, To: 2, Ballot: b1})
 		}},
 		{"writes at a ballot of too few of a home", "I3", func(s *stage) {
@@ -319,15 +326,19 @@ func TestCheckerSees(t *testing.T) {
 			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.AcceptSync, From: 1, To: 2, Ballot: b1})
 		}},
 		{"writes at a ballot that is won", "", func(s *stage) {
-			s.store(1, consensus.Record{Promised: b1, First: 1}, nil, 0)
-			s.store(2, consensus.Record{Promised: b1, First: 1}, nil, 0)
+			s.store(1, promised(b1), nil, 0)
+			s.store(2, promised(b1), nil, 0)
 			s.check.sent(s.node(2), 0, &consensus.Message{Type: consensus.Promise, From: 2, To: 1, Ballot: b1})
 			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.AcceptSync, From: 1, To: 2, Ballot: b1})
 			s.check.sent(s.node(2), 0, &consensus.Message{Type: consensus.PrePrepare, From: 2, To: 3, Ballot: b2, Accepted: b1})
 		}},
+		{"gives its state at a ballot that is not won", "I3", func(s *stage) {
+			s.store(1, promised(b1), nil, 0)
+			s.check.sent(s.node(1), 0, &consensus.Message{Type: consensus.Snapshot, From: 1, To: 2, Ballot: b1})
+		}},
 		{"shows a ballot for won that is not", "I3", func(s *stage) {
-			s.store(1, consensus.Record{Promised: b1, First: 1}, nil, 0)
-			s.store(2, consensus.Record{Promised: b1, First: 1}, nil, 0)
+			s.store(1, promised(b1), nil, 0)
+			s.store(2, promised(b1), nil, 0)
 			s.check.sent(s.node(2), 0, &consensus.Message{Type: consensus.PrePrepare, From: 2, To: 3, Ballot: b2, Accepted: b1})
 		}},
 		{"wins without what is chosen", "I2", func(s *stage) {
@@ -396,13 +407,35 @@ func TestCheckerSees(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newStage(t)
+			s := newStage(t, "regions=3 fn=1")
 			c.do(s)
 			switch {
 			case c.want == "" && s.err != nil:
 				t.Errorf("says %v of what is fine", s.err)
 			case c.want != "" && (s.err == nil || !strings.Contains(s.err.Error(), c.want)):
 				t.Errorf("says %v, want %s", s.err, c.want)
+			}
+		})
+	}
+}
+
+// TestCheckerSeesWhoWasAlone: where each region has one node, a local ballot of its home needs nobody else, and a global one that nobody
+// heard of is not won.
+func TestCheckerSeesWhoWasAlone(t *testing.T) {
+	b1, b2 := ballot(1, 1, 1), ballot(1, 2, 2)
+	for name, c := range map[string]struct {
+		rec  consensus.Record
+		want string
+	}{
+		"local":  {consensus.Record{Promised: b1, First: 1}, ""},
+		"global": {promised(b1), "I3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t, "regions=1+1+1 fn=0")
+			s.store(1, c.rec, nil, 0)
+			s.check.sent(s.node(2), 0, &consensus.Message{Type: consensus.PrePrepare, From: 2, To: 3, Ballot: b2, Accepted: b1})
+			if c.want == "" && s.err != nil || c.want != "" && (s.err == nil || !strings.Contains(s.err.Error(), c.want)) {
+				t.Errorf("says %v, want %q", s.err, c.want)
 			}
 		})
 	}

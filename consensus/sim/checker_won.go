@@ -9,7 +9,7 @@ import (
 	"github.com/atlas-edge/atlas/consensus/quorum"
 )
 
-// won checks that a ballot that a message says is won has the promises of a phase-1 quorum, each told or on its owner's disk: I3. Acceptors
+// won checks that a ballot that a message says is won has the promises of a phase-1 quorum, each told, or on its owner's disk: I3. Acceptors
 // untie themselves from owners of older ballots for its sake, I16.
 func (k *checker) won(n *node, g int, m *consensus.Message, b consensus.Ballot) {
 	if b.IsZero() {
@@ -20,11 +20,11 @@ func (k *checker) won(n *node, g int, m *consensus.Message, b consensus.Ballot) 
 		return
 	}
 	bl.won = true
-	if !bl.asked {
-		bl.alone()
+	if bl.quorums.SoleVoter(b.Node) {
+		bl.pledged[b.Node] = true // its promise goes with its first batch, and nobody else can have another
 	}
-	if bl.local {
-		if set := bl.promises(bl.quorums); !bl.quorums.IsQL(set, bl.wanted) {
+	if !bl.global {
+		if set, home := bl.promises(bl.quorums), bl.localHome(); !bl.quorums.IsQL(set, home) {
 			k.fail("I3: node %d group %d sends %v, and %v has the promises of %v, which is no QL", n.id, g, *m, b, set)
 		}
 		return
@@ -41,23 +41,32 @@ func (k *checker) won(n *node, g int, m *consensus.Message, b consensus.Ballot) 
 	}
 }
 
-// asks notes whose promises a ballot needs, as its owner says with the first message at it: with Prepare, unless there is nobody to ask.
-func (bl *ballotLog) asks(m *consensus.Message) {
-	if !bl.asked {
-		bl.asked, bl.local, bl.wanted = true, m.Scope == consensus.Local, m.Home
+// promisedItself notes that the ballot is on its owner's disk, and as what.
+func (bl *ballotLog) promisedItself(rec *consensus.Record) {
+	bl.pledged[bl.ballot.Node] = true
+	for _, p := range rec.GlobalPromises {
+		bl.global = bl.global || p.Ballot == bl.ballot
 	}
 }
 
-// alone notes what a ballot needs whose owner has said nothing at it: it is a Q1 alone, or the QL of its region.
-func (bl *ballotLog) alone() {
-	q := bl.quorums
-	at, ok := q.Index(bl.ballot.Node)
-	if !ok || q.IsQ1(quorum.Set{}.With(at)) {
-		return
+// asks notes the home of a ballot, as its owner says with the first message at it: with Prepare, unless there is nobody to ask.
+func (bl *ballotLog) asks(m *consensus.Message) {
+	if !bl.asked {
+		bl.asked, bl.wanted = true, m.Home
 	}
-	if home, err := q.HomeOf(q.Voter(at).Region); err == nil {
-		bl.local, bl.wanted = true, home
+}
+
+// localHome is the home of a local ballot. Whose owner has said nothing at it had nobody to ask: it is its region.
+func (bl *ballotLog) localHome() quorum.Home {
+	at, voter := bl.quorums.Index(bl.ballot.Node)
+	if bl.asked || !voter {
+		return bl.wanted
 	}
+	home, err := bl.quorums.HomeOf(bl.quorums.Voter(at).Region)
+	if err != nil {
+		return quorum.Home{}
+	}
+	return home
 }
 
 // promises is the voters of a configuration that have promised the ballot.

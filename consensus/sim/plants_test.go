@@ -55,6 +55,7 @@ var plants = []plant{
 	{site: failpoint.ConsensusForgetMinEpoch, budget: 1500},
 	{site: failpoint.ConsensusForgetTimeBound, budget: 1500, settings: "drift=500 regions=3+3 fn=1 fz=0 homes=true localshare=70 leases=true groups=4 skew=0 clients=4 think=200ms gets=0 safety=20s stealevery=300ms releaseevery=300ms crashevery=2s wipeevery=0 reconfigevery=0 wallskew=10s closeevery=20ms ceilingstep=1ms"},
 	{site: failpoint.ConsensusFreeByOlder, budget: 1500},
+	{site: failpoint.ConsensusFreeUnretired, budget: 1500},
 	{site: failpoint.ConsensusIgnoreAccepted, budget: 1500},
 	{site: failpoint.ConsensusIgnoreFort, budget: 1500},
 	{site: failpoint.ConsensusIgnorePromisedClock, budget: 1500},

@@ -54,6 +54,7 @@ Blocked(n,b) == LET f == ba[n] IN
    /\ f # 0 /\ Owner[f] # Owner[b] /\ ~rel[f] /\ fep[f][n] # -1
    /\ supA[n][Owner[f]] = fep[f][n]
    /\ ~(Cfg[f] = 1 /\ Cfg[b] = 2 /\ HasSS(alog[n]))   \* its owner dropped the lease before it proposed the stop-sign
+   /\ ~(\E c \in Bal : f < c /\ c < b /\ sync[c] # -1)   \* b's proposer may have the log of c, and show it
    /\ Mut # "noblock" /\ Fabric
 
 Prepare(b) == /\ st[b] = "none"

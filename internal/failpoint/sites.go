@@ -40,6 +40,8 @@ const (
 	ConsensusForgetTimeBound Site = "consensus-forget-time-bound"
 	// ConsensusFreeByOlder lets a candidate that shows a ballot that was won free an acceptor from the owner of a later one.
 	ConsensusFreeByOlder Site = "consensus-free-by-older"
+	// ConsensusFreeUnretired lets a candidate of a newer configuration free an acceptor from an owner in one that is not retired.
+	ConsensusFreeUnretired Site = "consensus-free-unretired"
 	// ConsensusIgnoreAccepted lets a new owner keep its own log, whatever was promised.
 	ConsensusIgnoreAccepted Site = "consensus-ignore-accepted"
 	// ConsensusIgnoreFort lets an acceptor promise while it is tied to an owner that is alive.
@@ -135,6 +137,7 @@ func sites() []Site {
 		ConsensusForgetMinEpoch,
 		ConsensusForgetTimeBound,
 		ConsensusFreeByOlder,
+		ConsensusFreeUnretired,
 		ConsensusIgnoreAccepted,
 		ConsensusIgnoreFort,
 		ConsensusIgnorePromisedClock,
