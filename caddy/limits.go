@@ -13,8 +13,6 @@ import (
 const (
 	// CredentialsLenMax bounds the shared secret, in bytes.
 	CredentialsLenMax = 1024
-	// ClusterIDLenMax bounds the name of a cluster, in bytes.
-	ClusterIDLenMax = 128
 	// ConnectMax bounds the addresses to join through.
 	ConnectMax = 64
 	// FrontendsMax bounds the frontends of one node.

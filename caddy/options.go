@@ -19,6 +19,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/atlas-edge/atlas/engine"
+	"github.com/atlas-edge/atlas/engine/storage"
 )
 
 // Node holds the options of one node. In JSON a number or duration that is 0 or left out takes its default.
@@ -231,11 +232,11 @@ func checkRegion(region string) error {
 }
 
 func checkClusterID(id string) error {
-	if len(id) > ClusterIDLenMax {
-		return fmt.Errorf("cluster_id length %d exceeds limit %d", len(id), ClusterIDLenMax)
+	if id == "" {
+		return nil // any, or a random one
 	}
-	if strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fmt.Errorf("cluster_id %q holds more than printable ASCII", id)
+	if err := storage.CheckClusterID(id); err != nil {
+		return fmt.Errorf("cluster_id %w", err)
 	}
 	return nil
 }

@@ -441,6 +441,35 @@ func TestOptionsReportAllProblems(t *testing.T) {
 	}
 }
 
+// TestClusterIDBounds holds CheckClusterID and the options to one rule, at its limits and one past them. What configures a node
+// calls CheckClusterID: it once had a rule of its own, and said yes to ids with which no start succeeded.
+func TestClusterIDBounds(t *testing.T) {
+	for _, c := range []struct{ id, want string }{
+		{"a", ""},
+		{"-", ""},
+		{"09-azAZ", ""},
+		{newClusterID(), ""},
+		{strings.Repeat("x", ClusterIDLenMax), ""},
+		{strings.Repeat("x", ClusterIDLenMax+1), "length 65 exceeds limit 64"},
+		{"", "is empty"},
+		{"my_cluster", `"my_cluster" holds more than letters, digits and dashes`},
+		{"a.b", "holds more than"},
+		{"a b", "holds more than"},
+		{"é", "holds more than"},
+		{"a\n", "holds more than"},
+		{"{env.A}", "holds more than"},
+	} {
+		if err := CheckClusterID(c.id); (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%q: %v, want %q", c.id, err, c.want)
+		}
+		o := Options{Dir: "x", ClusterID: c.id}
+		o.EnsureDefaults()
+		if err := o.Validate(); c.id != "" && (err == nil) != (c.want == "") {
+			t.Errorf("options with %q: %v, want %q", c.id, err, c.want)
+		}
+	}
+}
+
 func TestMarkerRoundTrip(t *testing.T) {
 	for _, m := range []marker{{1, false, "a"}, {Format, true, newClusterID()}} {
 		got, err := decodeMarker(m.encode())

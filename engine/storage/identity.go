@@ -49,7 +49,7 @@ func decodeIdentity(b []byte) (Identity, error) {
 		Starts:    binary.BigEndian.Uint64(b[17:]),
 		ClusterID: string(b[25:]),
 	}
-	if id.NodeID == 0 || !validClusterID(id.ClusterID) {
+	if id.NodeID == 0 || CheckClusterID(id.ClusterID) != nil {
 		return Identity{}, fmt.Errorf("%w: identity record names node %d and a cluster of %d bytes", ErrCorrupt, id.NodeID, len(id.ClusterID))
 	}
 	return id, nil

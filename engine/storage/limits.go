@@ -4,6 +4,8 @@ package storage
 
 // Limits of what is stored, in bytes unless named otherwise.
 const (
+	// ClusterIDLenMax bounds the name of a cluster; it is at least 1.
+	ClusterIDLenMax = 64
 	// GroupLenMax bounds a group's name; it is at least 1 and holds no NUL.
 	GroupLenMax = 128
 	// RestLenMax bounds the part of a key after its group.

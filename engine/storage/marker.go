@@ -60,7 +60,7 @@ func decodeMarker(b []byte) (marker, error) {
 		return m, fmt.Errorf("%w: file %s: %w", ErrCorrupt, markerName, err)
 	}
 	m.ready = state == "ready"
-	if !bytes.Equal(m.encode(), b) || m.format == 0 || !validClusterID(m.cluster) {
+	if !bytes.Equal(m.encode(), b) || m.format == 0 || CheckClusterID(m.cluster) != nil {
 		// A newer version may have changed the file's layout below its format line: say so rather than call it damaged.
 		if m.format > Format {
 			return m, nil
@@ -117,8 +117,20 @@ func newClusterID() string {
 	return hex.EncodeToString(b[:])
 }
 
-func validClusterID(id string) bool {
-	return id != "" && len(id) <= 64 && strings.IndexFunc(id, func(r rune) bool {
-		return !(r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
-	}) < 0
+// CheckClusterID reports an id that no cluster can have: a cluster's is 1 to ClusterIDLenMax ASCII letters, digits and dashes.
+// The caller puts before the error what the id was given as.
+func CheckClusterID(id string) error {
+	switch {
+	case id == "":
+		return errors.New("is empty")
+	case len(id) > ClusterIDLenMax:
+		return fmt.Errorf("length %d exceeds limit %d", len(id), ClusterIDLenMax)
+	case strings.ContainsFunc(id, notInClusterID):
+		return fmt.Errorf("%q holds more than letters, digits and dashes", id)
+	}
+	return nil
+}
+
+func notInClusterID(r rune) bool {
+	return !(r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
 }

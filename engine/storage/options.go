@@ -110,7 +110,10 @@ func (o *Options) Validate() error {
 	check(o.SpaceWait > 0, "SpaceWait %v is not positive", o.SpaceWait)
 	check(o.SlowSync > 0, "SlowSync %v is not positive", o.SlowSync)
 	check(o.CloseWait > 0, "CloseWait %v is not positive", o.CloseWait)
-	check(o.ClusterID == "" || validClusterID(o.ClusterID), "ClusterID has %d bytes; want 1..64 letters, digits and dashes", len(o.ClusterID))
+	if o.ClusterID != "" {
+		err := CheckClusterID(o.ClusterID)
+		check(err == nil, "ClusterID %w", err)
+	}
 	return errors.Join(errs...)
 }
 
