@@ -361,6 +361,7 @@ func TestKeyShapes(t *testing.T) {
 		{prefixed("bench.k"), 123, "bench.k00000123"},
 		{oneRowKeys(), 99_999_999, "t99999999.r"},
 		{fewTablesKeys('x'), 1234, "t00000004.x0000123"},
+		{groupedKeys(), 1234, "group4/t0000123.r"},
 	} {
 		got := make([]byte, c.shape.len)
 		c.shape.put(got, c.k)

@@ -102,9 +102,13 @@ func (r *report) print(w io.Writer) error {
 	for i := range r.Scale {
 		r.Scale[i].print(&b)
 	}
-	b.WriteString("\n" + strings.Repeat(" ", 77) + "limit     figure  (least .. most)\n")
+	names := 58
 	for i := range r.Aims {
-		r.Aims[i].print(&b)
+		names = max(names, len(r.Aims[i].Name))
+	}
+	fmt.Fprintf(&b, "\n%*s     figure  (least .. most)\n", names+24, "limit")
+	for i := range r.Aims {
+		r.Aims[i].print(&b, names)
 	}
 	fmt.Fprintf(&b, "\nThe run took %v.\n", time.Duration(r.Seconds*float64(time.Second)).Round(time.Second))
 	_, err := io.WriteString(w, b.String())
@@ -178,7 +182,7 @@ func grouped(v float64) string {
 	return digits
 }
 
-func (a *aim) print(b *strings.Builder) {
+func (a *aim) print(b *strings.Builder, names int) {
 	kind, sign := "aim ", ">="
 	if a.Must {
 		kind = "must"
@@ -191,7 +195,7 @@ func (a *aim) print(b *strings.Builder) {
 	if a.Got != nil {
 		got, within = grouped(a.Got.Median), rangeText(*a.Got)
 	}
-	fmt.Fprintf(b, "%s  %-58s %17s %10s  %-24s %s\n", kind, a.Name, limit, got, within, a.mark())
+	fmt.Fprintf(b, "%s  %-*s %17s %10s  %-24s %s\n", kind, names, a.Name, limit, got, within, a.mark())
 }
 
 // sizeText gives a size in the largest binary unit that divides it.

@@ -71,6 +71,15 @@ func fewTablesKeys(kind byte) keyShape {
 	}}
 }
 
+// groupedKeys are as many tables of one row as there are numbers, in ten groups.
+func groupedKeys() keyShape {
+	return keyShape{len("group0/t0000000.r"), func(dst []byte, k int) {
+		copy(dst, "group0/t0000000.r")
+		dst[5] = byte('0' + k%fewTables)
+		putDigits(dst[8:15], k/fewTables)
+	}}
+}
+
 func (o *scaleOptions) run(ctx context.Context, env *environment, say func(string, ...any)) ([]scaleFigure, []aim, error) {
 	r := &scaleRun{scaleOptions: o, env: env, say: say}
 	for _, part := range []func(context.Context) error{r.tablesPart, r.idlePart, r.blobPart} {
@@ -96,7 +105,7 @@ func (r *scaleRun) must(name string, limit float64, unit string, got spread) {
 	r.aims = append(r.aims, aim{Name: name, Must: true, Limit: limit, Below: true, Unit: unit, Got: &got})
 }
 
-// tablesPart measures a node with a table for each row, and beside it one with ten tables.
+// tablesPart measures a node with a table for each row, and beside it one with ten tables, and one with as many tables in ten groups.
 func (r *scaleRun) tablesPart(ctx context.Context) (err error) {
 	many, err := startAtlas(ctx, r.env, r.profile != "")
 	if err != nil {
@@ -121,11 +130,19 @@ func (r *scaleRun) tablesPart(ctx context.Context) (err error) {
 	if err := r.load(ctx, few, fewTablesKeys('r'), "10 tables with as many rows"); err != nil {
 		return err
 	}
+	grouped, err := startAtlas(ctx, r.env, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, grouped.stop()) }()
+	if err := r.load(ctx, grouped, groupedKeys(), count+" tables of one row in 10 groups"); err != nil {
+		return err
+	}
 	if err := pause(ctx, settle, nil); err != nil { // what loading left to be compacted
 		return err
 	}
 	for _, conns := range []int{1, aimConns} {
-		if err := r.putPart(ctx, many, few, count, conns); err != nil {
+		if err := r.putPart(ctx, many, few, grouped, count, conns); err != nil {
 			return err
 		}
 	}
@@ -215,8 +232,8 @@ func (r *scaleRun) touch(ctx context.Context, n *node) error {
 	return err
 }
 
-// putPart compares the price of a PUT: at ten tables of each node, and at any table of the one that has many.
-func (r *scaleRun) putPart(ctx context.Context, many, few *node, count string, conns int) error {
+// putPart compares the price of a PUT: at ten tables, at any table of many that are ten groups, and at any of as many groups.
+func (r *scaleRun) putPart(ctx context.Context, many, few, grouped *node, count string, conns int) error {
 	turns := []struct {
 		name  string
 		node  *node
@@ -225,6 +242,7 @@ func (r *scaleRun) putPart(ctx context.Context, many, few *node, count string, c
 	}{
 		{name: "into 10 tables of 10", node: few, shape: fewTablesKeys('x')},
 		{name: "into 10 tables of " + count, node: many, shape: fewTablesKeys('x')},
+		{name: "into any table of " + count + " in 10 groups", node: grouped, shape: groupedKeys()},
 		{name: "into any table of " + count, node: many, shape: oneRowKeys()},
 	}
 	sl := slot{Conns: conns, Warm: r.slot / 4, Dur: r.slot}
@@ -415,6 +433,6 @@ func (f *scaleFigure) print(b *strings.Builder) {
 	if f.Over != nil {
 		over = rangeText(*f.Over)
 	}
-	line := fmt.Sprintf("%-72s %10s %-5s %s", f.Name, grouped(f.Value), f.Unit, over)
+	line := fmt.Sprintf("%-74s %10s %-5s %s", f.Name, grouped(f.Value), f.Unit, over)
 	b.WriteString(strings.TrimRight(line, " ") + "\n")
 }
