@@ -101,7 +101,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // TestNobodySeesWhatIsNotDurable holds the sync of a write up and looks from every side meanwhile.
 func TestNobodySeesWhatIsNotDurable(t *testing.T) {
 	fs := newFaultFS()
-	e := open(t, fs, unswept)
+	e := open(t, fs)
 	s := trusted(e)
 	put(t, s, "t.a", "old")
 	zero := uint64(0)

@@ -48,9 +48,6 @@ func open(t testing.TB, fs vfs.FS, change ...func(*engine.Options)) *engine.Engi
 	return e
 }
 
-// unswept keeps all history, so that a watch may begin at version 0 however long a test takes.
-func unswept(o *engine.Options) { o.SweepInterval = time.Hour }
-
 func closeEngine(t testing.TB, e *engine.Engine) {
 	t.Helper()
 	if err := e.Close(); err != nil {
@@ -448,7 +445,7 @@ func TestPrincipals(t *testing.T) {
 
 // TestRevokeHoldsAtOnce covers G14: an answered revocation decides what follows, also in a transaction and a watch that were open.
 func TestRevokeHoldsAtOnce(t *testing.T) {
-	e := open(t, vfs.NewMem(), unswept)
+	e := open(t, vfs.NewMem())
 	alice, bob := as(t, e, "alice"), as(t, e, "bob")
 	put(t, alice, "t.a", "1")
 	put(t, alice, "t.b", "1")

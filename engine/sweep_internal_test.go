@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // The sweeper goes on without a pause of its own while more has expired than one round takes: with values of a short life written faster
@@ -53,3 +55,40 @@ func TestSweeperKeepsUp(t *testing.T) {
 
 // putsAtOnce is how many values the test writes at once.
 const putsAtOnce = 1024
+
+// TestYoungNodeKeepsAllHistory: a round of the collector that finds nothing old forgets nothing, so that a node younger than the retention
+// can be watched from its beginning.
+func TestYoungNodeKeepsAllHistory(t *testing.T) {
+	e, err := Open(t.Context(), Options{Dir: "data", FS: vfs.NewMem(), MinFreeBytes: -1, SweepInterval: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s := e.NewSession(SessionOptions{Trusted: true})
+	if _, err := s.Put(t.Context(), PutRequest{Key: []byte("t.a")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.collect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if e.collecting.due == 0 {
+		t.Fatal("no round was made")
+	}
+	zero := uint64(0)
+	w, err := s.Watch(t.Context(), WatchRequest{Prefix: []byte("t"), From: &zero})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if ev, err := w.Next(t.Context()); err != nil || string(ev.Key) != "t.a" {
+		t.Errorf("got %q, %v, want the first change", ev.Key, err)
+	}
+}

@@ -71,7 +71,7 @@ func blobOf(n int, seed byte) []byte {
 
 // TestUpload stores values of all sizes from memory that goes away, with everything that looks at writes looking.
 func TestUpload(t *testing.T) {
-	e := open(t, vfs.NewMem(), unswept)
+	e := open(t, vfs.NewMem())
 	s := trusted(e)
 	u := &uploads{t: t}
 	zero := uint64(0)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -16,8 +15,7 @@ import (
 // G19: TestWatchHoldsFewEvents: a version of many changes is given whole and in order, and a watch never holds more than a few of them:
 // with all of them, each watcher of a large transaction would hold as much memory as the transaction.
 func TestWatchHoldsFewEvents(t *testing.T) {
-	// Without the sweeper, which would forget version 0 when the test takes a second.
-	e, err := Open(t.Context(), Options{Dir: "data", FS: vfs.NewMem(), MinFreeBytes: -1, SweepInterval: time.Hour})
+	e, err := Open(t.Context(), Options{Dir: "data", FS: vfs.NewMem(), MinFreeBytes: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

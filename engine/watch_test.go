@@ -46,7 +46,7 @@ func want(t *testing.T, got, format string, args ...any) {
 }
 
 func TestWatch(t *testing.T) {
-	e := open(t, vfs.NewMem(), unswept)
+	e := open(t, vfs.NewMem())
 	s := trusted(e)
 	v1 := put(t, s, "t.a", "1")
 	live := watch(t, s, "t", nil)
@@ -79,7 +79,7 @@ func TestWatch(t *testing.T) {
 
 // TestWatchSeesAllInOrder: watchers that begin at any time and from any version see every change exactly once, in order.
 func TestWatchSeesAllInOrder(t *testing.T) {
-	e := open(t, vfs.NewMem(), unswept)
+	e := open(t, vfs.NewMem())
 	const writers, each = 4, 60
 	var mu sync.Mutex
 	versions := map[string]uint64{}

@@ -28,15 +28,13 @@ type collector struct {
 // than floor, all versions of its key older than the newest one not later than floor, and that one too if it is a
 // tombstone; their chunks and TTL entries; and the change record. The newest version of a key stays if it is live, with
 // or without a change record. budget bounds the records looked at; more says that the round over all groups has not
-// ended and the next call goes on with it. SweptTo rises to floor before anything is removed.
+// ended and the next call goes on with it. SweptTo rises to floor before anything is removed, and only then: where nothing is
+// that old, all history is kept.
 //
 // What it removes need not be durable when it returns; what a crash brings back is collected again.
 func (s *Store) CollectBefore(ctx context.Context, floor Timestamp, budget int) (stats CollectStats, more bool, err error) {
 	s.collect.mu.Lock()
 	defer s.collect.mu.Unlock()
-	if err := s.raise(&s.swept, nodeSweptTo, floor, false); err != nil {
-		return stats, true, err
-	}
 	if err := s.enter(); err != nil {
 		return stats, true, err
 	}
@@ -81,6 +79,7 @@ type collection struct {
 	group    []byte
 	key      []byte
 	cursor   []byte
+	raised   bool // SweptTo is at floor
 	stats    CollectStats
 }
 
@@ -103,6 +102,12 @@ func (c *collection) run(ctx context.Context, budget int) (more bool, err error)
 			c.key = appendGroupEnd(c.key[:0], kindChange, string(c.group))
 			ok = c.changes.SeekGE(c.key)
 			continue
+		}
+		if !c.raised {
+			if err := c.s.raise(&c.s.swept, nodeSweptTo, c.floor, false); err != nil {
+				return true, err
+			}
+			c.raised = true
 		}
 		if err := c.record(string(group), t, seq); err != nil {
 			return true, err

@@ -121,8 +121,8 @@ func (m *model) apply(c *commit) {
 	}
 }
 
-// collect is what CollectBefore promises.
-func (m *model) collect(floor Timestamp) {
+// collect is what CollectBefore promises. It says whether there was anything to collect.
+func (m *model) collect(floor Timestamp) (found bool) {
 	for group, rests := range m.data {
 		touched := map[string]bool{}
 		m.changes[group] = slices.DeleteFunc(m.changes[group], func(c modelChange) bool {
@@ -132,6 +132,7 @@ func (m *model) collect(floor Timestamp) {
 			return c.time <= floor
 		})
 		for rest := range touched {
+			found = true
 			vs := rests[rest]
 			last := -1 // newest not later than floor
 			for i := range vs {
@@ -147,6 +148,7 @@ func (m *model) collect(floor Timestamp) {
 			}
 		}
 	}
+	return found
 }
 
 // at finds the newest version not later than t.
