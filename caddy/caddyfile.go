@@ -93,6 +93,9 @@ func parsedOption[T ~int | ~int64](to *T, parse func(string) (T, error), check f
 		if err := oneArg(d, &text); err != nil {
 			return err
 		}
+		if err := checkPlain(name, text); err != nil {
+			return d.WrapErr(err)
+		}
 		got, err := parse(visible(text))
 		if err != nil {
 			return d.Errf("%s: %w", name, err)

@@ -65,6 +65,9 @@ func (n *Node) loadFrontends(ctx caddy.Context) ([]FrontendModule, error) {
 
 // addFrontend reads one frontend whose name, or the word that stands for it, is the current token.
 func (n *Node) addFrontend(d *caddyfile.Dispenser, name string) error {
+	if err := checkPlain("frontend", name); err != nil {
+		return d.WrapErr(err)
+	}
 	if _, err := caddy.GetModule(frontendNamespace + "." + name); err != nil {
 		var have []string
 		for _, m := range caddy.GetModules(frontendNamespace) {

@@ -146,6 +146,9 @@ func checkSocketPath(path string) error {
 }
 
 func parseMode(text string) (fs.FileMode, error) {
+	if err := checkPlain("socket mode", text); err != nil {
+		return 0, err
+	}
 	mode, err := strconv.ParseUint(text, 8, 32)
 	if err != nil {
 		return 0, fmt.Errorf("socket mode %q: want octal digits, such as 0660", visible(text))
@@ -178,6 +181,9 @@ func (s *SocketFrontend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if err := oneArg(d, &s.Path); err != nil {
 		return err
+	}
+	if err := checkPath("socket", s.Path); err != nil {
+		return d.WrapErr(err)
 	}
 	options := s.options()
 	options["mode"] = func(d *caddyfile.Dispenser) error {
@@ -233,7 +239,10 @@ func (t *TCPFrontend) Provision(ctx caddy.Context) error {
 
 // Validate reports every problem at once.
 func (t *TCPFrontend) Validate() error {
-	errs := []error{t.check(), checkListen(t.Listen)}
+	errs := []error{
+		t.check(), checkListen(t.Listen),
+		checkPlain("certificate", t.Certificate), checkPlain("key", t.Key), checkPlain("server_name", t.ServerName),
+	}
 	switch {
 	case (t.Certificate == "") != (t.Key == ""):
 		errs = append(errs, errors.New("tls needs a certificate and a key"))
@@ -246,6 +255,9 @@ func (t *TCPFrontend) Validate() error {
 }
 
 func checkListen(text string) error {
+	if err := checkPlain("listen", text); err != nil {
+		return err
+	}
 	host, port, err := net.SplitHostPort(text)
 	if err != nil || host == "" {
 		return fmt.Errorf("listen %q: want host:port; name the interface, for example 127.0.0.1, or 0.0.0.0 for all", visible(text))
@@ -328,9 +340,20 @@ func (t *TCPFrontend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if !d.AllArgs(&t.Certificate, &t.Key) {
 			return d.Err("tls takes a certificate file and a key file")
 		}
+		if err := errors.Join(checkPlain("tls certificate", t.Certificate), checkPlain("tls key", t.Key)); err != nil {
+			return d.Errf("%s", oneLine(err))
+		}
 		return nil
 	}
-	options["server_name"] = textOption(&t.ServerName)
+	options["server_name"] = func(d *caddyfile.Dispenser) error {
+		if err := textOption(&t.ServerName)(d); err != nil {
+			return err
+		}
+		if err := checkPlain("server_name", t.ServerName); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
 	options["unsafe_plaintext"] = flagOption(&t.UnsafePlaintext)
 	return readBlock(d, "listen", options)
 }

@@ -113,6 +113,9 @@ func parseRanges(texts []string) ([]netip.Prefix, error) {
 			out = append(out, netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"))
 			continue
 		}
+		if err := checkPlain("status_from", text); err != nil {
+			return nil, err
+		}
 		if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
 			out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
 			continue

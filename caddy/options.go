@@ -173,12 +173,16 @@ func (n *Node) checkConnect() error {
 
 // parsePeer gives host:port of https://host[:port].
 func parsePeer(text string) (string, error) {
+	// What stands before an @ may be a password: no error below shows one.
+	if strings.Contains(text, "@") {
+		return "", errors.New("connect: the address holds a user or password; want https://host:port")
+	}
+	if err := checkPlain("connect", text); err != nil {
+		return "", err
+	}
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Hostname() == "" {
 		return "", fmt.Errorf("connect %q: want https://host:port", visible(text))
-	}
-	if u.User != nil {
-		return "", errors.New("connect: the address holds a user or password; want https://host:port")
 	}
 	if u.Scheme != "https" {
 		return "", fmt.Errorf("connect %q: scheme %q is not https", text, u.Scheme)
@@ -207,6 +211,9 @@ func isLoopback(host string) bool {
 }
 
 func checkHostPort(option, text string) error {
+	if err := checkPlain(option, text); err != nil {
+		return err
+	}
 	host, port, err := net.SplitHostPort(text)
 	if err != nil || host == "" || strings.ContainsFunc(host, notInHost) {
 		return fmt.Errorf("%s %q: want host:port", option, visible(text))
@@ -222,6 +229,9 @@ func notInHost(r rune) bool {
 }
 
 func checkRegion(region string) error {
+	if err := checkPlain("region", region); err != nil {
+		return err
+	}
 	if len(region) > engine.RegionLenMax {
 		return fmt.Errorf("region length %d exceeds limit %d", len(region), engine.RegionLenMax)
 	}
@@ -235,21 +245,34 @@ func checkClusterID(id string) error {
 	if id == "" {
 		return nil // any, or a random one
 	}
+	if err := checkPlain("cluster_id", id); err != nil {
+		return err
+	}
 	if err := storage.CheckClusterID(id); err != nil {
 		return fmt.Errorf("cluster_id %w", err)
 	}
 	return nil
 }
 
+// checkPlain refuses a placeholder anywhere in an option's value: taken as it is written, it would name a region or make a
+// directory. Credentials alone take placeholders. It refuses one that is not closed, too.
+func checkPlain(option, value string) error {
+	if strings.Contains(value, "{") {
+		return fmt.Errorf("%s %q holds a {: placeholders are not replaced here; the Caddyfile replaces {$NAME}", option, visible(value))
+	}
+	return nil
+}
+
 // checkPath looks at the text alone.
 func checkPath(option, path string) error {
+	if err := checkPlain(option, path); err != nil {
+		return err
+	}
 	switch {
 	case path == "":
 		return fmt.Errorf("%s is not set", option)
 	case strings.ContainsFunc(path, unicode.IsControl):
 		return fmt.Errorf("%s %q holds a control character", option, path)
-	case strings.HasPrefix(path, "{") || strings.Contains(path, "/{"):
-		return fmt.Errorf("%s %q holds a placeholder, which is not replaced here: the Caddyfile replaces {$NAME}", option, path)
 	case filepath.Clean(path) == string(filepath.Separator):
 		return fmt.Errorf("%s %q is the root of the file system", option, path)
 	}

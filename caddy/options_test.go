@@ -129,7 +129,8 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"advertise without host", base + "advertise :4444", "want host:port"},
 		{"advertise with scheme", base + "advertise https://localhost:4444", "want host:port"},
 		{"advertise port name", base + "advertise localhost:http", "port"},
-		{"placeholder in path", "credentials x\ndb_path {env.HOME}/x", "holds a placeholder"},
+		{"placeholder in path", "credentials x\ndb_path {env.HOME}/x", "placeholder"},
+		{"placeholder beside a password", base + "connect https://u:CANARY@{env.HOST}:1", "holds a user or password"},
 		{"root as path", "credentials x\ndb_path /../", "is the root of the file system"},
 		{"connect itself", base + "advertise db:4444\nconnect https://DB:4444", "own advertise address"},
 		{"connect itself by loopback", base + "advertise localhost:4444\nconnect https://127.0.0.1:4444", "own advertise address"},
@@ -195,7 +196,6 @@ func TestBadConfigurations(t *testing.T) {
 		{"same socket in one node", node("credentials x\ndb_path /tmp/a\nsocket /tmp/s\nsocket /tmp/s"), "two frontends listen on unix//tmp/s"},
 		{"long socket", node("credentials x\ndb_path /tmp/a\nsocket " + long), "socket path length 108"},
 		{"long default socket", node("credentials x\ndb_path " + long), "socket path length"},
-		{"placeholder in socket", node("credentials x\ndb_path /tmp/a\nsocket {env.X}/y"), "placeholder"},
 		{"tls and plaintext", node("credentials x\ndb_path /tmp/a\nlisten 127.0.0.1:0 {\ntls a b\nunsafe_plaintext\n}"), "exclude each other"},
 		{"tls and name", node("credentials x\ndb_path /tmp/a\nlisten 127.0.0.1:0 {\ntls a b\nserver_name x\n}"), "exclude each other"},
 		{"JSON unknown field", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY","size":1}]}}}`, "unknown field"},
@@ -224,6 +224,90 @@ func TestBadConfigurations(t *testing.T) {
 				t.Errorf("error %q does not say %q", err, c.want)
 			}
 			hasNoCanary(t, err.Error())
+		})
+	}
+}
+
+// TestPlaceholders gives each option a placeholder that nothing replaces: it is refused, by its option and value, wherever it
+// stands. `region {env.FOO}` once named the region so, and `db_path /tmp/a-{env.FOO}` a directory.
+func TestPlaceholders(t *testing.T) {
+	wantRefused := func(t *testing.T, err error, option, value string) {
+		t.Helper()
+		if err == nil {
+			t.Fatalf("%s %s is accepted", option, value)
+		}
+		for _, want := range []string{option, value, "placeholders are not replaced"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s %s: error %q does not say %q", option, value, err, want)
+			}
+		}
+	}
+	node := map[string][]string{
+		"advertise":          {"{env.FOO}", "{env.FOO}:4444", "localhost:{env.FOO}", "a.{env.FOO}.b:1"},
+		"region":             {"{env.FOO}", "eu-{env.FOO}", "{env.FOO}-west"},
+		"cluster_id":         {"{env.FOO}", "eu-{env.FOO}"},
+		"db_path":            {"{env.FOO}/x", "/tmp/{env.FOO}", "/tmp/x/a-{env.FOO}", "/tmp/a-{file./x}-b/c", "/tmp/{env.FOO"},
+		"connect":            {"{env.FOO}", "https://{env.FOO}:1", "https://a:{env.FOO}", "https://a:1{env.FOO}"},
+		"retention":          {"{env.FOO}", "{env.FOO}s"},
+		"sweep_interval":     {"{env.FOO}"},
+		"cache_size":         {"{env.FOO}", "1{env.FOO}"},
+		"min_free_space":     {"{env.FOO}"},
+		"loops":              {"{env.FOO}"},
+		"group_idle":         {"{env.FOO}"},
+		"transaction_idle":   {"{env.FOO}"},
+		"transaction_memory": {"{env.FOO}"},
+		"drain_timeout":      {"{env.FOO}"},
+		"status_from":        {"{env.FOO}", "10.0.0.0/{env.FOO}"},
+		"socket":             {"{env.FOO}", "{env.FOO}/s", "/tmp/a-{env.FOO}"},
+		"listen":             {"{env.FOO}", "{env.FOO}:1", "127.0.0.1:{env.FOO}"},
+		"frontend":           {"{env.FOO}"},
+	}
+	for option := range new(Handler).options() {
+		if node[option] == nil && option != "credentials" && !strings.HasPrefix(option, "unsafe_") {
+			t.Errorf("option %s is not tried", option)
+		}
+	}
+	for option, values := range node {
+		t.Run(option, func(t *testing.T) {
+			for _, value := range values {
+				_, err := adapt(site(without(base, option) + "\t\t" + option + " " + value))
+				wantRefused(t, err, option, value)
+			}
+		})
+	}
+	native := map[string]string{
+		"mode": "socket", "server_name": "listen", "tls": "listen", "max_connections": "listen", "max_memory": "listen",
+		"handshake_timeout": "socket", "frame_timeout": "socket", "write_timeout": "socket", "idle_timeout": "socket",
+		"auth_delay": "socket", "max_auth_failures": "socket",
+	}
+	for option, frontend := range native {
+		t.Run(frontend+" "+option, func(t *testing.T) {
+			address, values := map[string]string{"socket": "/tmp/s", "listen": "h:1"}[frontend], []string{"a-{env.FOO}"}
+			if option == "tls" {
+				values = []string{"/x/{env.FOO}.pem /x/key", "/x/cert /x/a-{env.FOO}"}
+			}
+			for _, value := range values {
+				_, err := adapt(site(base + frontend + " " + address + " {\n" + option + " " + value + "\n}"))
+				for _, word := range strings.Fields(value) {
+					if strings.Contains(word, "{") {
+						wantRefused(t, err, option, word)
+					}
+				}
+			}
+		})
+	}
+	for option, values := range map[string]string{
+		"region": `"region":"a-{env.FOO}"`, "cluster_id": `"cluster_id":"a-{env.FOO}"`, "advertise": `"advertise":"a-{env.FOO}"`,
+		"connect":     `"connect":["a-{env.FOO}"]`,
+		"socket":      `"frontends":[{"frontend":"socket","path":"/x/a-{env.FOO}"}]`,
+		"mode":        `"frontends":[{"frontend":"socket","path":"/x","mode":"a-{env.FOO}"}]`,
+		"listen":      `"frontends":[{"frontend":"tcp","listen":"a-{env.FOO}","unsafe_plaintext":true}]`,
+		"server_name": `"frontends":[{"frontend":"tcp","listen":"h:1","server_name":"a-{env.FOO}"}]`,
+		"certificate": `"frontends":[{"frontend":"tcp","listen":"h:1","certificate":"a-{env.FOO}","key":"/x"}]`,
+		"key":         `"frontends":[{"frontend":"tcp","listen":"h:1","certificate":"/x","key":"a-{env.FOO}"}]`,
+	} {
+		t.Run("JSON "+option, func(t *testing.T) {
+			wantRefused(t, validate(t, []byte(`{"apps":{"atlas":{"nodes":[{"credentials":"x","db_path":"/tmp/a",`+values+`}]}}}`)), option, "a-{env.FOO}")
 		})
 	}
 }
