@@ -84,13 +84,14 @@ func (a *App) add(ctx caddy.Context, n *Node) (*plan, error) {
 	if err := n.Validate(); err != nil {
 		return nil, errors.New(oneLine(err))
 	}
-	modules, err := n.loadFrontends(ctx)
+	// Before the frontends, the default of which is below it.
+	dir, err := canonicalPath("db_path", n.DBPath)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := canonicalPath(n.DBPath)
+	modules, err := n.loadFrontends(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("db_path: %w", err)
+		return nil, err
 	}
 	p := &plan{config: n, dir: dir, frontends: modules}
 	for _, other := range a.plans {

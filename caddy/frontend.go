@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -42,10 +43,15 @@ type Renewer interface {
 func (n *Node) loadFrontends(ctx caddy.Context) ([]FrontendModule, error) {
 	if len(n.FrontendsRaw) == 0 {
 		s := &SocketFrontend{Path: filepath.Join(n.DBPath, "socket")}
-		if err := s.Provision(ctx); err != nil {
-			return nil, err
+		err := s.Provision(ctx)
+		if err == nil {
+			err = s.Validate()
 		}
-		return []FrontendModule{s}, s.Validate()
+		if err != nil {
+			// No socket was given: what is wrong is wrong with the db_path. The error begins with the word socket.
+			return nil, fmt.Errorf("db_path %q: its default %w", n.DBPath, err)
+		}
+		return []FrontendModule{s}, nil
 	}
 	loaded, err := ctx.LoadModule(n, "FrontendsRaw")
 	if err != nil {
@@ -95,11 +101,11 @@ func settingsOf(f FrontendModule) (string, error) {
 }
 
 // canonicalPath is path without symbolic links, dots and relative parts, so that one file has one name whichever way it
-// is written. What does not exist yet is taken as written. It opens nothing.
-func canonicalPath(path string) (string, error) {
-	path, err := filepath.Abs(path)
+// is written. What does not exist yet is taken as written. It opens nothing. Its errors name the option and the path.
+func canonicalPath(option, given string) (string, error) {
+	path, err := filepath.Abs(given)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%s %q: %w", option, given, err)
 	}
 	for rest := ""; ; {
 		real, err := filepath.EvalSymlinks(path)
@@ -110,6 +116,19 @@ func canonicalPath(path string) (string, error) {
 			path, rest = parent, filepath.Join(filepath.Base(path), rest)
 			continue
 		}
-		return "", err
+		if file := fileAmong(path); file != "" {
+			return "", fmt.Errorf("%s %q: %s is not a directory", option, given, file)
+		}
+		return "", fmt.Errorf("%s %q: %w", option, given, err)
 	}
+}
+
+// fileAmong is the parent of path that exists and is no directory; "" if there is none.
+func fileAmong(path string) string {
+	for parent := filepath.Dir(path); parent != path; path, parent = parent, filepath.Dir(parent) {
+		if info, err := os.Stat(parent); err == nil && !info.IsDir() {
+			return parent
+		}
+	}
+	return ""
 }

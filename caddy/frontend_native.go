@@ -121,9 +121,9 @@ func (s *SocketFrontend) Provision(caddy.Context) error {
 	if checkPath("socket", s.Path) != nil {
 		return nil // Validate says so
 	}
-	path, err := canonicalPath(s.Path)
+	path, err := canonicalPath("socket", s.Path)
 	if err != nil {
-		return fmt.Errorf("socket: %w", err)
+		return err
 	}
 	s.Path = path
 	return nil

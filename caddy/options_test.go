@@ -312,6 +312,38 @@ func TestPlaceholders(t *testing.T) {
 	}
 }
 
+// TestBadPaths gives paths that the file system refuses: the error says the option, its value and the cause, and begins
+// with an option that was given. `socket: not a directory` was once said of a db_path.
+func TestBadPaths(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.WriteFile(dir+"/plain", nil, 0o600), os.Symlink("loop", dir+"/loop")); err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("x", 300)
+	for _, c := range []struct{ name, body, want string }{
+		{"db_path is a file", "db_path DIR/plain", `db_path "DIR/plain": its default socket "DIR/plain/socket": DIR/plain is not a directory`},
+		{"db_path in a file", "db_path DIR/plain/a/b/", `db_path "DIR/plain/a/b/": DIR/plain is not a directory`},
+		{"db_path in a file, with a socket", "db_path DIR/plain/a\nsocket DIR/s", `db_path "DIR/plain/a": DIR/plain is not a directory`},
+		{"db_path in a loop", "db_path DIR/loop/a", `db_path "DIR/loop/a": EvalSymlinks: too many links`},
+		{"db_path refused by the system", "db_path DIR/" + long, `db_path "DIR/` + long + `": lstat DIR/` + long + `: file name too long`},
+		{"default socket too long", "db_path DIR/" + long[:110], `db_path "DIR/` + long[:110] + `": its default socket path length`},
+		{"socket in a file", "db_path DIR/a\nsocket DIR/plain/x", `socket "DIR/plain/x": DIR/plain is not a directory`},
+		{"socket in a loop", "db_path DIR/a\nsocket DIR/loop", `socket "DIR/loop": EvalSymlinks: too many links`},
+		{"socket refused by the system", "db_path DIR/a\nsocket DIR/" + long, `socket "DIR/` + long + `": lstat DIR/` + long + `: file name too long`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			adapted, err := adapt(site("credentials x\n" + strings.ReplaceAll(c.body, "DIR", dir)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = validate(t, adapted)
+			if want := ": " + strings.ReplaceAll(c.want, "DIR", dir); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("error %v does not say %q", err, want)
+			}
+		})
+	}
+}
+
 func hasNoCanary(t *testing.T, text string) {
 	t.Helper()
 	if strings.Contains(text, "CANARY") {
