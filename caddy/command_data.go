@@ -78,7 +78,10 @@ func exportCommand() *cobra.Command {
 		Use:   "export <socket> [<table>...]",
 		Short: "Writes tables to a file",
 		Long: `Writes tables, or keys with a prefix such as users.al, to a file that import reads. Without a table, all but the
-system's. Each is one snapshot, unless --page-rows is given. An interrupted export goes on with --resume.
+system's. Each is one snapshot, unless --page-rows is given.
+
+The file is FILE.partial until it is whole; only then it takes its name, and with --force the place of what was there. An
+interrupted export leaves FILE.partial, and goes on with --resume.
 
 The file holds keys and values, of what the principal may read. It does not hold versions, the time to live (TTL) and the
 write-once time (WORM) of a value, grants, and principals with their secrets: an imported value neither expires nor is
@@ -95,7 +98,7 @@ write-once, and an imported table is public until something is granted on it.`,
 	f := cmd.Flags()
 	f.StringVarP(&o.Path, "output", "o", "-", "`file` to write; - is standard output")
 	f.BoolVar(&o.Resume, "resume", false, "go on with the file of an interrupted export")
-	f.BoolVar(&o.Force, "force", false, "replace an existing file")
+	f.BoolVar(&o.Force, "force", false, "replace an existing file, once the new one is whole")
 	f.IntVar(&o.PageRows, "page-rows", 0, "read this many rows at a time, each page a snapshot of its own; 0: one snapshot")
 	f.BoolVarP(&o.Quiet, "quiet", "q", false, "show no progress")
 	_ = cmd.MarkFlagFilename("output") // the flag exists

@@ -6,9 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -32,14 +29,9 @@ func export(ctx context.Context, o ExportOptions, s cli.Streams) (err error) {
 	if err != nil {
 		return err
 	}
-	out, err := openOutput(o, s, prefixes)
-	if err != nil {
+	out, err := plan(o, s, prefixes)
+	if err != nil || out == nil {
 		return err
-	}
-	defer func() { err = errors.Join(err, out.close()) }()
-	if out.complete {
-		note(s, o.Quiet, "%s is complete: %d records", o.Path, out.at.records)
-		return nil
 	}
 	c, err := dial(ctx, &o.Target, nil)
 	if err != nil {
@@ -52,15 +44,16 @@ func export(ctx context.Context, o ExportOptions, s cli.Streams) (err error) {
 			return err
 		}
 	}
-	if err := out.begin(prefixes); err != nil {
-		return err
-	}
 	began := time.Now()
-	if err := exportAll(ctx, c, o, out, s, todo); err != nil {
-		return err
+	err = out.open(Meta{Prefixes: prefixes})
+	if err == nil {
+		err = exportAll(ctx, c, o, out, s, todo)
 	}
-	if err := out.end(); err != nil {
-		return err
+	if err == nil {
+		err = out.finish()
+	}
+	if err != nil {
+		return out.abandon(err)
 	}
 	note(s, o.Quiet, "exported %d records, %d bytes of values, in %v", out.w.records, out.w.bytes, time.Since(began).Round(time.Millisecond))
 	return nil
@@ -95,109 +88,6 @@ func allTables(ctx context.Context, c *client.Client) ([]string, error) {
 	}
 	tables = slices.DeleteFunc(tables, func(t string) bool { return t == systemTable })
 	return normalize(tables)
-}
-
-// output is the file under way.
-type output struct {
-	f        *os.File // nil: standard output
-	to       io.Writer
-	w        *writer
-	at       position // where an earlier export stopped
-	resumed  bool
-	complete bool
-}
-
-func openOutput(o ExportOptions, s cli.Streams, prefixes []string) (*output, error) {
-	if o.Path == "" || o.Path == "-" {
-		if o.Resume {
-			return nil, fmt.Errorf("%w: only a file can be continued", errUsage)
-		}
-		if cli.IsTerminal(s.Out) {
-			return nil, fmt.Errorf("%w: an export is not for a terminal: name a file with --output", errUsage)
-		}
-		return &output{to: s.Out}, nil
-	}
-	flags := os.O_RDWR | os.O_CREATE
-	switch {
-	case o.Force:
-		flags |= os.O_TRUNC
-	case !o.Resume:
-		flags |= os.O_EXCL
-	}
-	f, err := os.OpenFile(o.Path, flags, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("%w: %s exists: go on with it by --resume, or replace it by --force", errUsage, o.Path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	out := &output{f: f, to: f}
-	if o.Resume {
-		if err := out.find(o, s, prefixes); err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-	}
-	return out, nil
-}
-
-// find finds out where to go on.
-func (out *output) find(o ExportOptions, s cli.Streams, prefixes []string) error {
-	info, err := out.f.Stat()
-	if err != nil || info.Size() == 0 {
-		return err
-	}
-	rd, at, complete, damage, err := resumeAt(out.f)
-	if err != nil {
-		return fmt.Errorf("%s: %w", o.Path, err)
-	}
-	if !slices.Equal(rd.Meta.Prefixes, prefixes) {
-		return fmt.Errorf("%w: %s is an export of %q, not of %q", errUsage, o.Path, rd.Meta.Prefixes, prefixes)
-	}
-	out.at, out.resumed, out.complete = at, true, complete
-	if damage != nil {
-		note(s, o.Quiet, "%s: %v; going on before it", o.Path, damage)
-	}
-	if !complete {
-		note(s, o.Quiet, "%s: going on after %d records", o.Path, at.records)
-	}
-	return nil
-}
-
-// begin writes the head, or goes to where an earlier export stopped.
-func (out *output) begin(prefixes []string) (err error) {
-	if !out.resumed {
-		out.w, err = newWriter(out.to, Meta{Prefixes: prefixes, Created: time.Now().UTC().Format(time.RFC3339)})
-		return err
-	}
-	if err := out.f.Truncate(out.at.offset); err != nil {
-		return err
-	}
-	if _, err := out.f.Seek(out.at.offset, io.SeekStart); err != nil {
-		return err
-	}
-	out.w, err = resumeWriter(out.to, out.at)
-	return err
-}
-
-func (out *output) end() error {
-	if err := out.w.end(); err != nil {
-		return err
-	}
-	if out.f != nil {
-		return out.f.Sync()
-	}
-	return nil
-}
-
-func (out *output) close() error {
-	var err error
-	if out.w != nil {
-		err = out.w.w.Flush() // an interrupted export keeps what it has
-	}
-	if out.f != nil {
-		err = errors.Join(err, out.f.Close())
-	}
-	return err
 }
 
 func exportAll(ctx context.Context, c *client.Client, o ExportOptions, out *output, s cli.Streams, todo []string) error {
@@ -242,19 +132,4 @@ func exportAll(ctx context.Context, c *client.Client, o ExportOptions, out *outp
 		}
 	}
 	return nil
-}
-
-func (out *output) row(row client.Row) error {
-	if err := out.w.key(row.Key, row.Size); err != nil {
-		return err
-	}
-	if row.Blob == nil {
-		_, err := out.w.Write(row.Value)
-		return err
-	}
-	n, err := io.Copy(out.w, row.Blob)
-	if err == nil && n < row.Size {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
 }

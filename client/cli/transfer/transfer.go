@@ -6,7 +6,8 @@
 // the protocol does not show: versions, write-once terms, expiry and grants. Each prefix is read with one SCAN, which is one
 // snapshot; different prefixes, and the parts of an export that was continued, are snapshots of different times.
 //
-// An interrupted export is continued after its last whole record. An interrupted import is continued from the position in
+// An export is written beside the file asked for, which is replaced when the new one is whole. An interrupted one is continued
+// after its last whole record. An interrupted import is continued from the position in
 // its state file, up to which every record was acknowledged; since a record is a plain write, it does no harm to import one
 // twice, and one whose outcome is unknown is written again.
 //
@@ -29,11 +30,12 @@ type ExportOptions struct {
 	cli.Target
 	// Prefixes are tables or table.prefix; none: all tables but the system's.
 	Prefixes []string
-	// Path is the file to write (mode 0600); "-" or "": standard output.
+	// Path is the file to write (mode 0600, or that of the file it replaces); "-" or "": standard output. Until it is whole
+	// it is Path.partial.
 	Path string
-	// Resume continues a file that an interrupted export left; without it an existing file is refused.
+	// Resume continues the file that an interrupted export left; without it an existing file is refused.
 	Resume bool
-	// Force replaces an existing file.
+	// Force replaces an existing file, once the new one is whole.
 	Force bool
 	// PageRows splits scans into pages of this many rows, each its own snapshot; 0: one scan, one snapshot, for each prefix.
 	PageRows int

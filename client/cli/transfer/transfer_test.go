@@ -379,7 +379,7 @@ func TestMessages(t *testing.T) {
 	n.Put("users.a", "x")
 	path := filepath.Join(t.TempDir(), "f.atlas")
 	mustExport(t, ExportOptions{Target: target, Path: path}, cli.ExitOK)
-	if notes := mustExport(t, ExportOptions{Target: target, Path: path}, cli.ExitUsage); notes != path+" exists: go on with it by --resume, or replace it by --force\n" {
+	if notes := mustExport(t, ExportOptions{Target: target, Path: path}, cli.ExitUsage); notes != path+" exists: replace it by --force, or go on with it by --resume if it is not whole\n" {
 		t.Errorf("existing file: %q", notes)
 	}
 	_, notes, code := run(t, func(s cli.Streams) int { return Import(t.Context(), ImportOptions{Target: target}, s) }, strings.NewReader(""))

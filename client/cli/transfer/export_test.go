@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package transfer
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/atlas-edge/atlas/client/cli"
+	"github.com/atlas-edge/atlas/client/internal/fakenode"
+)
+
+// files lists a directory.
+func files(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return strings.Join(names, " ")
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// cutAt ends the connection at the nth SCAN that asks for values.
+func cutAt(n *fakenode.Node, nth int64) {
+	var scans atomic.Int64
+	n.SetHook(func(_ *fakenode.Conn, _, line string) (bool, error) {
+		if strings.HasPrefix(line, "SCAN") && strings.Contains(line, " VALUES") && scans.Add(1) == nth {
+			return true, errors.New("cut")
+		}
+		return false, nil
+	})
+}
+
+// An export with --force emptied the file that it was to replace before it knew whether there was a node.
+func TestExportReplacesAtTheEnd(t *testing.T) {
+	from := &fakenode.Node{}
+	fill(from)
+	source, nobody := cli.Target{Endpoint: from.Start(t)}, cli.Target{Endpoint: filepath.Join(t.TempDir(), "none")}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "bk")
+
+	mustExport(t, ExportOptions{Target: nobody, Path: path}, cli.ExitConnect)
+	if got := files(t, dir); got != "" {
+		t.Errorf("no node: left %s", got)
+	}
+	mustExport(t, ExportOptions{Target: source, Path: path}, cli.ExitOK)
+	if got := files(t, dir); got != "bk" {
+		t.Errorf("left %s", got)
+	}
+	good := mustRead(t, path)
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	mustExport(t, ExportOptions{Target: nobody, Path: path, Force: true}, cli.ExitConnect)
+	if got := files(t, dir); got != "bk" || !bytes.Equal(mustRead(t, path), good) {
+		t.Errorf("no node: the old file is changed, or not alone: %s", got)
+	}
+	cutAt(from, 1)
+	mustExport(t, ExportOptions{Target: source, Path: path, Force: true}, cli.ExitConnect)
+	if got := files(t, dir); got != "bk" || !bytes.Equal(mustRead(t, path), good) {
+		t.Errorf("lost before the first row: the old file is changed, or not alone: %s", got)
+	}
+	cutAt(from, 30)
+	notes := mustExport(t, ExportOptions{Target: source, Path: path, PageRows: 10, Force: true}, cli.ExitConnect)
+	if got := files(t, dir); got != "bk bk.partial" || !bytes.Equal(mustRead(t, path), good) {
+		t.Errorf("lost in the middle: the old file is changed, or the new one not kept: %s", got)
+	}
+	if want := "records are in " + path + ".partial; go on with --resume\n"; !strings.Contains(notes, want) {
+		t.Errorf("lost in the middle: %q, want %q", notes, want)
+	}
+	if notes := mustExport(t, ExportOptions{Target: source, Path: filepath.Join(dir, "bk"), PageRows: 10}, cli.ExitUsage); !strings.Contains(notes, path+" exists: ") {
+		t.Errorf("notes: %q", notes)
+	}
+	mustExport(t, ExportOptions{Target: nobody, Path: path, Resume: true}, cli.ExitConnect)
+	if got := files(t, dir); got != "bk bk.partial" {
+		t.Errorf("left %s", got)
+	}
+	from.Put("users.zzz", "since then")
+	mustExport(t, ExportOptions{Target: source, Path: path, PageRows: 10, Resume: true}, cli.ExitOK)
+	if got := files(t, dir); got != "bk" || bytes.Equal(mustRead(t, path), good) {
+		t.Errorf("went on: not the new file alone: %s", got)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("the mode of the file that was replaced is not kept: %v, %v", info.Mode(), err)
+	}
+	mustImport(t, ImportOptions{Target: source, Path: path, Verify: true}, cli.ExitOK)
+}
+
+// What an interrupted export left is not written over unasked.
+func TestExportKeepsPartial(t *testing.T) {
+	from := &fakenode.Node{}
+	fill(from)
+	source := cli.Target{Endpoint: from.Start(t)}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "bk")
+	cutAt(from, 30)
+	mustExport(t, ExportOptions{Target: source, Path: path, PageRows: 10}, cli.ExitConnect)
+	if got := files(t, dir); got != "bk.partial" {
+		t.Errorf("left %s", got)
+	}
+	if notes := mustExport(t, ExportOptions{Target: source, Path: path}, cli.ExitUsage); !strings.Contains(notes, path+".partial exists: go on with it by --resume, or ") {
+		t.Errorf("notes: %q", notes)
+	}
+	mustExport(t, ExportOptions{Target: source, Path: path, Force: true}, cli.ExitOK)
+	if got := files(t, dir); got != "bk" {
+		t.Errorf("left %s", got)
+	}
+	// Whole, but for its name: the end came between writing and renaming.
+	if err := os.Rename(path, path+".partial"); err != nil {
+		t.Fatal(err)
+	}
+	mustExport(t, ExportOptions{Target: source, Path: path, Resume: true}, cli.ExitOK)
+	if got := files(t, dir); got != "bk" {
+		t.Errorf("left %s", got)
+	}
+}
+
+// A link stays one, and a file that is no regular one is written as it is.
+func TestExportThroughLinks(t *testing.T) {
+	from := &fakenode.Node{}
+	fill(from)
+	source := cli.Target{Endpoint: from.Start(t)}
+	dir := t.TempDir()
+	path, link, null := filepath.Join(dir, "bk"), filepath.Join(dir, "link"), filepath.Join(dir, "null")
+	mustExport(t, ExportOptions{Target: source, Path: path, Prefixes: []string{"users"}}, cli.ExitOK)
+	if err := errors.Join(os.Symlink("bk", link), os.Symlink(os.DevNull, null)); err != nil {
+		t.Fatal(err)
+	}
+	mustExport(t, ExportOptions{Target: source, Path: link, Force: true}, cli.ExitOK)
+	mustExport(t, ExportOptions{Target: source, Path: null, Force: true}, cli.ExitOK)
+	mustExport(t, ExportOptions{Target: source, Path: null, Resume: true}, cli.ExitUsage)
+	mustExport(t, ExportOptions{Target: source, Path: null}, cli.ExitUsage)
+	mustImport(t, ImportOptions{Target: source, Path: path, Verify: true}, cli.ExitOK)
+	if got := files(t, dir); got != "bk link null" {
+		t.Errorf("left %s", got)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode().IsRegular() {
+		t.Errorf("the link is replaced: %v", err)
+	}
+}
