@@ -81,7 +81,7 @@ func exportCommand() *cobra.Command {
 system's. Each is one snapshot, unless --page-rows is given.
 
 The file is FILE.partial until it is whole; only then it takes its name, and with --force the place of what was there. An
-interrupted export leaves FILE.partial, and goes on with --resume.
+interrupted export leaves FILE.partial, and goes on with --resume, at the same node only.
 
 The file holds keys and values, of what the principal may read. It does not hold versions, the time to live (TTL) and the
 write-once time (WORM) of a value, grants, and principals with their secrets: an imported value neither expires nor is
@@ -115,7 +115,8 @@ func importCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import <socket> [<file>]",
 		Short: "Reads a file that export wrote into tables, or checks it",
-		Long: `Reads a file that export wrote, or standard input, and stores its rows. An interrupted import goes on with --resume.
+		Long: `Reads a file that export wrote, or standard input, and stores its rows. An interrupted import goes on with --resume,
+into the same node only: whose data was removed, or whose address was changed, is another one.
 The file holds keys and values alone: see export --help for what it leaves out.`,
 		Example: `  atlasdb atlas import /tmp/atlas2/socket backup.atlas
   atlasdb atlas import /tmp/atlas2/socket backup.atlas --verify`,

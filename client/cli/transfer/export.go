@@ -38,6 +38,13 @@ func export(ctx context.Context, o ExportOptions, s cli.Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
+	node, err := identity(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := out.goOn(o, s, node); err != nil {
+		return err
+	}
 	todo := prefixes
 	if len(todo) == 0 {
 		if todo, err = allTables(ctx, c); err != nil {
@@ -45,7 +52,7 @@ func export(ctx context.Context, o ExportOptions, s cli.Streams) (err error) {
 		}
 	}
 	began := time.Now()
-	err = out.open(Meta{Prefixes: prefixes})
+	err = out.open(Meta{Prefixes: prefixes, Server: node})
 	if err == nil {
 		err = exportAll(ctx, c, o, out, s, todo)
 	}

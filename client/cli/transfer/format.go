@@ -53,8 +53,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Meta says where an export comes from.
 type Meta struct {
-	Prefixes []string `json:"prefixes"` // what was asked for; empty: all tables
-	Server   string   `json:"server,omitempty"`
+	Prefixes []string `json:"prefixes"`          // what was asked for; empty: all tables
+	Server   string   `json:"server,omitempty"`  // see identity
 	Created  string   `json:"created,omitempty"` // RFC 3339
 }
 

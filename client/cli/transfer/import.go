@@ -130,15 +130,19 @@ type loader struct {
 
 // load writes the records of a file.
 func load(ctx context.Context, o ImportOptions, s cli.Streams, rd *reader, bar *progress.Bar) (err error) {
-	st, skip, err := openState(o, rd)
-	if err != nil {
-		return err
-	}
 	c, err := dial(ctx, &o.Target, func(co *client.Options) { co.ExclusiveMax = 16 })
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
+	node, err := identity(ctx, c)
+	if err != nil {
+		return err
+	}
+	st, skip, err := openState(o, rd, node)
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -166,7 +170,14 @@ func load(ctx context.Context, o ImportOptions, s cli.Streams, rd *reader, bar *
 		return err
 	}
 	bar.Done()
-	note(s, o.Quiet, "imported %d records (%d were there already), %d bytes of values, in %v", rd.Records-skip-l.skipped, skip+l.skipped, rd.Bytes, time.Since(began).Round(time.Millisecond))
+	left := ""
+	if skip > 0 {
+		left += fmt.Sprintf(" (%d were written before)", skip)
+	}
+	if l.skipped > 0 {
+		left += fmt.Sprintf(" (%d were there already)", l.skipped)
+	}
+	note(s, o.Quiet, "imported %d records%s, %d bytes of values, in %v", rd.Records-skip-l.skipped, left, rd.Bytes, time.Since(began).Round(time.Millisecond))
 	return st.remove()
 }
 
@@ -344,11 +355,16 @@ type state struct {
 type stateFile struct {
 	Format  int    `json:"format"`
 	Export  string `json:"export"`  // identifies the export file: a checksum of its head
+	Node    string `json:"node"`    // identifies the node, see identity; "": it does not show it
 	Records uint64 `json:"records"` // all before this one are written
 }
 
-func openState(o ImportOptions, rd *reader) (*state, uint64, error) {
-	st := &state{path: o.StatePath, stateFile: stateFile{Format: 1, Export: headSum(rd)}}
+// stateFormat is the format of state files. Format 1 had no Node.
+const stateFormat = 2
+
+// openState reads how far an import into the node has come.
+func openState(o ImportOptions, rd *reader, node string) (*state, uint64, error) {
+	st := &state{path: o.StatePath, stateFile: stateFile{Format: stateFormat, Export: headSum(rd), Node: node}}
 	if o.Path == "" || o.Path == "-" {
 		st.path = ""
 		return st, 0, nil
@@ -366,12 +382,19 @@ func openState(o ImportOptions, rd *reader) (*state, uint64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	const anew = "import without --resume, from the first record on"
 	var old stateFile
-	if err := json.Unmarshal(data, &old); err != nil || old.Format != 1 {
+	switch err := json.Unmarshal(data, &old); {
+	case err != nil || old.Format == 0:
 		return nil, 0, fmt.Errorf("%w: %s is no state of an import", errUsage, st.path)
-	}
-	if old.Export != st.Export {
-		return nil, 0, fmt.Errorf("%w: %s is of another export file", errUsage, st.path)
+	case old.Format != stateFormat:
+		return nil, 0, fmt.Errorf("%w: %s is of another version of this program and does not say which node it is of: %s", errUsage, st.path, anew)
+	case old.Export != st.Export:
+		return nil, 0, fmt.Errorf("%w: %s is of another export file: %s", errUsage, st.path, anew)
+	case node == "":
+		return nil, 0, fmt.Errorf("%w: this node does not show by what it could be known again: %s", errUsage, anew)
+	case old.Node != node:
+		return nil, 0, fmt.Errorf("%w: %s is of an import into another node, or into this one before it was set up or configured anew: %s", errUsage, st.path, anew)
 	}
 	return st, old.Records, nil
 }

@@ -22,6 +22,7 @@ const partialSuffix = ".partial"
 // output is the file under way.
 //
 //	plan      looks at what is there, and changes nothing: whether the export may begin, and where
+//	goOn      compares the node with the one whose export is continued
 //	open      makes or opens PATH.partial and writes its head; only now is a file touched. Requires: the node answered
 //	finish    gives it the name PATH, which is replaced only now
 //	abandon   instead of finish: keeps PATH.partial for --resume, unless no record is in it
@@ -36,6 +37,8 @@ type output struct {
 	to      io.Writer
 	w       *writer
 	at      position // where an earlier export stopped
+	node    string   // the identity of the node that was exported then; "": the file does not say
+	damage  error    // behind at, nil when the file just ends there
 }
 
 // plan returns nil for an export that is whole already.
@@ -115,15 +118,8 @@ func (out *output) resume(o ExportOptions, s cli.Streams, prefixes []string, inf
 	if !slices.Equal(rd.Meta.Prefixes, prefixes) {
 		return nil, fmt.Errorf("%w: %s is an export of %q, not of %q", errUsage, out.found, rd.Meta.Prefixes, prefixes)
 	}
-	out.at = at
-	if damage != nil {
-		note(s, o.Quiet, "%s: %v; going on before it", out.found, damage)
-	}
 	if !complete {
-		note(s, o.Quiet, "%s: going on after %d records", out.found, at.records)
-		if out.replace {
-			note(s, o.Quiet, "%s will be replaced", out.path)
-		}
+		out.at, out.node, out.damage = at, rd.Meta.Server, damage
 		return out, nil
 	}
 	note(s, o.Quiet, "%s is complete: %d records", o.Path, at.records)
@@ -135,6 +131,28 @@ func (out *output) resume(o ExportOptions, s cli.Streams, prefixes []string, inf
 
 // resumed tells whether records of an earlier export are kept.
 func (out *output) resumed() bool { return out.at.offset > 0 }
+
+// goOn says where an earlier export is continued. node is what it must have exported.
+func (out *output) goOn(o ExportOptions, s cli.Streams, node string) error {
+	switch {
+	case !out.resumed():
+		return nil
+	case node == "":
+		return fmt.Errorf("%w: this node does not show by what it could be known again: begin anew by --force", errUsage)
+	case out.node == "":
+		return fmt.Errorf("%w: %s does not say which node it is an export of: begin anew by --force", errUsage, out.found)
+	case out.node != node:
+		return fmt.Errorf("%w: %s is an export of another node, or of this one before it was set up or configured anew: begin anew by --force", errUsage, out.found)
+	}
+	if out.damage != nil {
+		note(s, o.Quiet, "%s: %v; going on before it", out.found, out.damage)
+	}
+	note(s, o.Quiet, "%s: going on after %d records", out.found, out.at.records)
+	if out.replace {
+		note(s, o.Quiet, "%s will be replaced", out.path)
+	}
+	return nil
+}
 
 // open writes the head, or goes to where an earlier export stopped.
 func (out *output) open(meta Meta) (err error) {

@@ -7,9 +7,9 @@
 // snapshot; different prefixes, and the parts of an export that was continued, are snapshots of different times.
 //
 // An export is written beside the file asked for, which is replaced when the new one is whole. An interrupted one is continued
-// after its last whole record. An interrupted import is continued from the position in
-// its state file, up to which every record was acknowledged; since a record is a plain write, it does no harm to import one
-// twice, and one whose outcome is unknown is written again.
+// after its last whole record. An interrupted import is continued from the position in its state file, up to which every
+// record was acknowledged; since a record is a plain write, it does no harm to import one twice, and one whose outcome is
+// unknown is written again. Either is continued with the node of its beginning alone, which file and state file name.
 //
 // Import's goroutines, the writers, end before it returns. Export starts none.
 package transfer
@@ -33,7 +33,7 @@ type ExportOptions struct {
 	// Path is the file to write (mode 0600, or that of the file it replaces); "-" or "": standard output. Until it is whole
 	// it is Path.partial.
 	Path string
-	// Resume continues the file that an interrupted export left; without it an existing file is refused.
+	// Resume continues the file that an interrupted export of the same node left; without it an existing file is refused.
 	Resume bool
 	// Force replaces an existing file, once the new one is whole.
 	Force bool
@@ -50,7 +50,7 @@ type ImportOptions struct {
 	Path string
 	// StatePath keeps how far an import has come, for Resume; "": Path + ".import-state"; unused for standard input.
 	StatePath string
-	// Resume goes on from the position in StatePath.
+	// Resume goes on from the position in StatePath, into the node that it is of and no other.
 	Resume bool
 	// IfAbsent leaves keys that exist as they are.
 	IfAbsent bool
@@ -129,3 +129,30 @@ func note(s cli.Streams, quiet bool, format string, args ...any) {
 type nopCloser struct{ io.Reader }
 
 func (nopCloser) Close() error { return nil }
+
+// identity is what a node can be known by when work goes on; "" when it does not show it. The protocol has no name for a
+// cluster. But the row of its first node in the system table is written when the data directory is set up, and then only
+// when the node is given another address or region. So the row's version, the time of that write, tells one node from every
+// other, and from itself after its data was removed, which a configured cluster id would not.
+func identity(ctx context.Context, c *client.Client) (string, error) {
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return "", fmt.Errorf("list the nodes: %w", err)
+	}
+	if len(nodes) == 0 {
+		return "", nil
+	}
+	first := nodes[0].ID
+	for _, n := range nodes {
+		first = min(first, n.ID)
+	}
+	key := fmt.Sprintf("%s.nodes.%d", systemTable, first)
+	item, err := c.GetVersion(ctx, key)
+	switch {
+	case errors.Is(err, client.ErrNotFound), errors.Is(err, client.ErrDenied):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("read %s: %w", key, err)
+	}
+	return fmt.Sprintf("%s@%d", key, item.Version), nil
+}
