@@ -116,7 +116,8 @@ func importCommand() *cobra.Command {
 		Use:   "import <socket> [<file>]",
 		Short: "Reads a file that export wrote into tables, or checks it",
 		Long: `Reads a file that export wrote, or standard input, and stores its rows. An interrupted import goes on with --resume,
-into the same node only: whose data was removed, or whose address was changed, is another one.
+into the same node only: one whose data was removed, or whose address was changed, is another one.
+
 The file holds keys and values alone: see export --help for what it leaves out.`,
 		Example: `  atlasdb atlas import /tmp/atlas2/socket backup.atlas
   atlasdb atlas import /tmp/atlas2/socket backup.atlas --verify`,

@@ -25,6 +25,8 @@ const (
 	ExitConnect = 2
 	// ExitUsage says that the options make no sense.
 	ExitUsage = 64
+	// ExitInterrupted says that Ctrl-C, or a request to end, came before everything was done.
+	ExitInterrupted = 130
 )
 
 // Streams are the three streams of a program. Whether one is a terminal is found out from its type: an *os.File that is one.

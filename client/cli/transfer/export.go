@@ -60,7 +60,7 @@ func export(ctx context.Context, o ExportOptions, s cli.Streams) (err error) {
 		err = out.finish()
 	}
 	if err != nil {
-		return out.abandon(err)
+		return out.abandon(reason(ctx, err))
 	}
 	note(s, o.Quiet, "exported %d records, %d bytes of values, in %v", out.w.records, out.w.bytes, time.Since(began).Round(time.Millisecond))
 	return nil

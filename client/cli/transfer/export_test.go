@@ -4,6 +4,7 @@ package transfer
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -154,5 +155,49 @@ func TestExportThroughLinks(t *testing.T) {
 	}
 	if info, err := os.Lstat(link); err != nil || info.Mode().IsRegular() {
 		t.Errorf("the link is replaced: %v", err)
+	}
+}
+
+// An export that was interrupted told of a lost connection and of a node that could not be reached, and not how to go on.
+func TestInterrupted(t *testing.T) {
+	n := &fakenode.Node{}
+	fill(n)
+	target := cli.Target{Endpoint: n.Start(t)}
+	interrupted := func(command string, nth int64, run func(context.Context, cli.Streams) int) string {
+		t.Helper()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		var seen atomic.Int64
+		n.SetHook(func(_ *fakenode.Conn, _, line string) (bool, error) {
+			if !strings.HasPrefix(line, command) || !strings.Contains(line, " VALUE") || seen.Add(1) < nth {
+				return false, nil
+			}
+			cancel(errors.New("interrupt signal received"))
+			return true, nil
+		})
+		defer n.SetHook(nil)
+		var out, notes bytes.Buffer
+		if code := run(ctx, cli.Streams{Out: &out, Err: &notes}); code != cli.ExitInterrupted {
+			t.Errorf("%s: exit %d, want %d", command, code, cli.ExitInterrupted)
+		}
+		return notes.String()
+	}
+	path := filepath.Join(t.TempDir(), "bk")
+	export := func(path string) func(context.Context, cli.Streams) int {
+		return func(ctx context.Context, s cli.Streams) int {
+			return Export(ctx, ExportOptions{Target: target, Path: path, Prefixes: []string{"users"}, PageRows: 10}, s)
+		}
+	}
+	if got, want := interrupted("SCAN", 4, export(path)), "interrupt signal received\n  30 records are in "+path+".partial; go on with --resume\n"; got != want {
+		t.Errorf("export: got\n%swant\n%s", got, want)
+	}
+	if got, want := interrupted("SCAN", 4, export("-")), "interrupt signal received\n  what was written is not whole\n"; got != want {
+		t.Errorf("export to a stream: got\n%swant\n%s", got, want)
+	}
+	mustExport(t, ExportOptions{Target: target, Path: path, Prefixes: []string{"users"}, Resume: true}, cli.ExitOK)
+	if got, want := interrupted("KEY WRITE", 11, func(ctx context.Context, s cli.Streams) int {
+		return Import(ctx, ImportOptions{Target: target, Path: path, InFlight: 1}, s)
+	}), "interrupt signal received\n  10 records are written; go on with --resume\n"; got != want {
+		t.Errorf("import: got\n%swant\n%s", got, want)
 	}
 }

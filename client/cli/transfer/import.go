@@ -79,7 +79,7 @@ func importFile(ctx context.Context, o ImportOptions, s cli.Streams) (err error)
 	case o.CheckOnly:
 		err = checkFile(rd)
 	case o.Verify:
-		err = verify(ctx, o, s, rd, bar)
+		err = reason(ctx, verify(ctx, o, s, rd, bar))
 	default:
 		err = load(ctx, o, s, rd, bar)
 	}

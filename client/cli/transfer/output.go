@@ -226,19 +226,20 @@ func (out *output) close() error {
 }
 
 // abandon ends an export that failed and adds to the reason what is left of it.
-func (out *output) abandon(reason error) error {
+func (out *output) abandon(why error) error {
 	if out.w == nil {
-		return errors.Join(reason, out.close())
+		return errors.Join(why, out.close())
 	}
 	err := errors.Join(out.w.w.Flush(), out.close())
 	switch {
 	case out.part == "":
+		why = fmt.Errorf("%w\n  what was written is not whole", why)
 	case out.w.records == 0:
 		err = errors.Join(err, os.Remove(out.part))
 	default:
-		reason = fmt.Errorf("%w\n  %d records are in %s; go on with --resume", reason, out.w.records, out.part)
+		why = fmt.Errorf("%w\n  %d records are in %s; go on with --resume", why, out.w.records, out.part)
 	}
-	return errors.Join(reason, err)
+	return errors.Join(why, err)
 }
 
 func (out *output) row(row client.Row) error {

@@ -66,18 +66,18 @@ type ImportOptions struct {
 
 // Export writes tables to a file. It returns an exit code of package cli.
 func Export(ctx context.Context, o ExportOptions, s cli.Streams) int {
-	return report(s, &o.Target, export(ctx, o, s))
+	return report(ctx, s, &o.Target, export(ctx, o, s))
 }
 
 // Import reads a file into tables, or checks it. It returns an exit code of package cli.
 func Import(ctx context.Context, o ImportOptions, s cli.Streams) int {
-	return report(s, &o.Target, importFile(ctx, o, s))
+	return report(ctx, s, &o.Target, importFile(ctx, o, s))
 }
 
 var errUsage = errors.New("usage")
 
 // report says what went wrong and makes an exit code of it.
-func report(s cli.Streams, t *cli.Target, err error) int {
+func report(ctx context.Context, s cli.Streams, t *cli.Target, err error) int {
 	code := cli.ExitOK
 	text := ""
 	var unreachable *connectError
@@ -93,8 +93,19 @@ func report(s cli.Streams, t *cli.Target, err error) int {
 	default:
 		code, text = cli.ExitError, err.Error()
 	}
+	if ctx.Err() != nil {
+		code = cli.ExitInterrupted
+	}
 	_, _ = fmt.Fprintln(s.Err, text) // there is nowhere else to say it
 	return code
+}
+
+// reason is why work ended that failed with err: that it was interrupted, if it was.
+func reason(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
 }
 
 // connectError keeps the reason for Explain.
