@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -19,28 +20,59 @@ import (
 // option reads the arguments of one option, whose name is the current token. Its errors tell the file and line.
 type option func(d *caddyfile.Dispenser) error
 
+// place is a dispenser that stays at one token: its errors tell the file and line of that.
+func place(d *caddyfile.Dispenser) *caddyfile.Dispenser {
+	at := caddyfile.NewDispenser([]caddyfile.Token{d.Token()})
+	at.Next()
+	return at
+}
+
+// places tell where the options of a block stand, for what is found wrong when all of it is read. An option that was given
+// has a place for each of its arguments, and one if it has none.
+type places struct {
+	block   *caddyfile.Dispenser
+	options map[string][]*caddyfile.Dispenser
+}
+
+// of is the place of an option's nth value, or that of the block if the option was not given.
+func (p *places) of(option string, nth int) *caddyfile.Dispenser {
+	if at := p.options[option]; nth < len(at) {
+		return at[nth]
+	}
+	return p.block
+}
+
 // readBlock reads the block that may follow, an option a line, each at most once.
 func readBlock(d *caddyfile.Dispenser, of string, options map[string]option) error {
-	seen := make(map[string]bool)
+	_, err := readPlaces(d, of, options)
+	return err
+}
+
+// readPlaces is readBlock, and tells where the options stand. Requires: the current token is the name before the block.
+func readPlaces(d *caddyfile.Dispenser, of string, options map[string]option) (*places, error) {
+	at := &places{block: place(d), options: make(map[string][]*caddyfile.Dispenser)}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
 		read, known := options[name]
 		if !known {
-			return d.Errf("%s has no option %q", of, visible(name))
+			return nil, d.Errf("%s has no option %q", of, visible(name))
 		}
-		if seen[name] && !repeatable[name] {
-			return d.Errf("option %s is given twice", name)
+		if at.options[name] != nil && !repeatable[name] {
+			return nil, d.Errf("option %s is given twice", name)
 		}
-		seen[name] = true
+		line := place(d)
+		for range max(1, d.CountRemainingArgs()) {
+			at.options[name] = append(at.options[name], line)
+		}
 		depth := d.Nesting()
 		if err := read(d); err != nil {
-			return err
+			return nil, err
 		}
 		if !hasBlock[name] && d.NextBlock(depth) {
-			return d.Errf("option %s takes no block", name)
+			return nil, d.Errf("option %s takes no block", name)
 		}
 	}
-	return nil
+	return at, nil
 }
 
 // repeatable and hasBlock list the options that may be given more than once, and those that read a block themselves.
@@ -173,13 +205,17 @@ func (n *Node) options() map[string]option {
 	}
 }
 
-// checkRead finds at once what Validate would find when the configuration is loaded, so that `adapt` says it with the
-// line. It works on a copy: what was left out stays out of the JSON.
-func (n *Node) checkRead(d *caddyfile.Dispenser) error {
+// checkRead finds at once what Validate would find when the configuration is loaded, so that `adapt` says it, each with the
+// line of its option. It works on a copy: what was left out stays out of the JSON.
+func (n *Node) checkRead(at *places) error {
 	filled := *n
 	filled.EnsureDefaults()
-	if err := filled.Validate(); err != nil {
-		return d.Errf("atlas: %s", oneLine(err))
+	var found []string
+	for _, p := range filled.problems() {
+		found = append(found, at.of(p.option, p.nth).WrapErr(p.err).Error())
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("atlas: %s", strings.Join(found, "; "))
 	}
 	return nil
 }
@@ -212,10 +248,11 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		return nil
 	}
-	if err := readBlock(d, "atlas", options); err != nil {
+	at, err := readPlaces(d, "atlas", options)
+	if err != nil {
 		return err
 	}
-	return h.checkRead(d)
+	return h.checkRead(at)
 }
 
 func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
@@ -236,10 +273,11 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 		return nil, d.Err("atlas takes no argument")
 	}
 	node := new(Node)
-	if err := readBlock(d, "atlas", node.options()); err != nil {
+	at, err := readPlaces(d, "atlas", node.options())
+	if err != nil {
 		return nil, err
 	}
-	if err := node.checkRead(d); err != nil {
+	if err := node.checkRead(at); err != nil {
 		return nil, err
 	}
 	app.Nodes = append(app.Nodes, node)

@@ -71,6 +71,9 @@ func (n *Node) loadFrontends(ctx caddy.Context) ([]FrontendModule, error) {
 
 // addFrontend reads one frontend whose name, or the word that stands for it, is the current token.
 func (n *Node) addFrontend(d *caddyfile.Dispenser, name string) error {
+	if err := checkFrontendCount(len(n.FrontendsRaw) + 1); err != nil {
+		return d.WrapErr(err)
+	}
 	if err := checkPlain("frontend", name); err != nil {
 		return d.WrapErr(err)
 	}

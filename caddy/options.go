@@ -81,43 +81,72 @@ func (n *Node) EnsureDefaults() {
 	n.DrainTimeout = cmp.Or(n.DrainTimeout, caddy.Duration(DrainTimeoutDefault))
 }
 
+// problem is what is wrong with an option: with its nth value, from 0, where it has several.
+type problem struct {
+	option string
+	nth    int
+	err    error
+}
+
 // Validate reports every problem at once, and no secret. It touches no file. Requires: EnsureDefaults was called.
 func (n *Node) Validate() error {
-	errs := []error{
-		checkHostPort("advertise", n.Advertise),
-		checkRegion(n.Region),
-		checkClusterID(n.ClusterID),
-		n.checkCredentials(),
-		checkPath("db_path", n.DBPath),
-		n.checkConnect(),
-		checkRange("retention", time.Duration(n.Retention), engine.RetentionMin, engine.RetentionMax),
-		checkRange("sweep_interval", time.Duration(n.SweepInterval), engine.SweepIntervalMin, engine.SweepIntervalMax),
-		checkRange("cache_size", n.CacheSize, cacheSizeMin, cacheSizeMax),
-		checkRange("loops", n.Loops, 1, engine.LoopsMax),
-		checkRange("group_idle", time.Duration(n.GroupIdle), engine.GroupIdleMin, engine.GroupIdleMax),
-		checkRange("transaction_idle", time.Duration(n.TransactionIdle), engine.TxnIdleMin, engine.TxnIdleMax),
-		checkRange("transaction_memory", n.TransactionMemory, engine.TxnMemoryMin, engine.TxnMemoryMax),
-		checkRange("drain_timeout", time.Duration(n.DrainTimeout), DrainTimeoutMin, DrainTimeoutMax),
-	}
-	switch {
-	case !n.UnsafeNoMinFreeSpace:
-		errs = append(errs, checkRange("min_free_space", n.MinFreeSpace, MinFreeSpaceMin, MinFreeSpaceMax))
-	case n.MinFreeSpace != 0:
-		errs = append(errs, errors.New("min_free_space and unsafe_no_min_free_space exclude each other"))
-	}
-	if got := len(n.FrontendsRaw); got > FrontendsMax {
-		errs = append(errs, fmt.Errorf("%d frontends exceed limit %d", got, FrontendsMax))
+	var errs []error
+	for _, p := range n.problems() {
+		errs = append(errs, p.err)
 	}
 	return errors.Join(errs...)
 }
 
+// problems are those of Validate, each with the option that is to be mended.
+func (n *Node) problems() []problem {
+	var found []problem
+	check := func(option string, err error) {
+		if err != nil {
+			found = append(found, problem{option: option, err: err})
+		}
+	}
+	check("advertise", checkHostPort("advertise", n.Advertise))
+	check("region", checkRegion(n.Region))
+	check("cluster_id", checkClusterID(n.ClusterID))
+	if n.Credentials != "" && n.UnsafeNoCredentials {
+		check("unsafe_no_credentials", errors.New("credentials and unsafe_no_credentials exclude each other"))
+	} else {
+		check("credentials", n.checkCredentials())
+	}
+	check("db_path", checkPath("db_path", n.DBPath))
+	found = append(found, n.connectProblems()...)
+	duration := func(option string, got caddy.Duration, least, most time.Duration) {
+		check(option, checkRange(option, time.Duration(got), least, most))
+	}
+	duration("retention", n.Retention, engine.RetentionMin, engine.RetentionMax)
+	duration("sweep_interval", n.SweepInterval, engine.SweepIntervalMin, engine.SweepIntervalMax)
+	check("cache_size", checkRange("cache_size", n.CacheSize, cacheSizeMin, cacheSizeMax))
+	check("loops", checkRange("loops", n.Loops, 1, engine.LoopsMax))
+	duration("group_idle", n.GroupIdle, engine.GroupIdleMin, engine.GroupIdleMax)
+	duration("transaction_idle", n.TransactionIdle, engine.TxnIdleMin, engine.TxnIdleMax)
+	check("transaction_memory", checkRange("transaction_memory", n.TransactionMemory, engine.TxnMemoryMin, engine.TxnMemoryMax))
+	duration("drain_timeout", n.DrainTimeout, DrainTimeoutMin, DrainTimeoutMax)
+	switch {
+	case !n.UnsafeNoMinFreeSpace:
+		check("min_free_space", checkRange("min_free_space", n.MinFreeSpace, MinFreeSpaceMin, MinFreeSpaceMax))
+	case n.MinFreeSpace != 0:
+		check("unsafe_no_min_free_space", errors.New("min_free_space and unsafe_no_min_free_space exclude each other"))
+	}
+	check("frontend", checkFrontendCount(len(n.FrontendsRaw)))
+	return found
+}
+
+func checkFrontendCount(got int) error {
+	if got > FrontendsMax {
+		return fmt.Errorf("%d frontends exceed limit %d", got, FrontendsMax)
+	}
+	return nil
+}
+
 func (n *Node) checkCredentials() error {
 	secret := string(n.Credentials)
-	switch {
-	case secret == "" && !n.UnsafeNoCredentials:
+	if secret == "" && !n.UnsafeNoCredentials {
 		return errors.New("credentials is empty: give a secret, or say unsafe_no_credentials")
-	case secret != "" && n.UnsafeNoCredentials:
-		return errors.New("credentials and unsafe_no_credentials exclude each other")
 	}
 	return checkSecret(secret)
 }
@@ -149,26 +178,27 @@ func (n *Node) secret() (string, error) {
 	return got, checkSecret(got)
 }
 
-func (n *Node) checkConnect() error {
+func (n *Node) connectProblems() []problem {
 	if got := len(n.Connect); got > ConnectMax {
-		return fmt.Errorf("%d connect addresses exceed limit %d", got, ConnectMax)
+		return []problem{{"connect", ConnectMax, fmt.Errorf("%d connect addresses exceed limit %d", got, ConnectMax)}}
 	}
-	var errs []error
+	var found []problem
 	seen := make(map[string]bool)
-	for _, text := range n.Connect {
+	for i, text := range n.Connect {
 		peer, err := parsePeer(text)
 		switch {
 		case err != nil:
-			errs = append(errs, err)
 		case sameAddress(peer, n.Advertise):
-			errs = append(errs, fmt.Errorf("connect %q is this node's own advertise address %q: a node does not join itself",
-				text, n.Advertise))
+			err = fmt.Errorf("connect %q is this node's own advertise address %q: a node does not join itself", text, n.Advertise)
 		case seen[peer]:
-			errs = append(errs, fmt.Errorf("connect %q is given twice", text))
+			err = fmt.Errorf("connect %q is given twice", text)
+		}
+		if err != nil {
+			found = append(found, problem{"connect", i, err})
 		}
 		seen[peer] = true
 	}
-	return errors.Join(errs...)
+	return found
 }
 
 // parsePeer gives host:port of https://host[:port].

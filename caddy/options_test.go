@@ -182,6 +182,52 @@ func TestBadCaddyfiles(t *testing.T) {
 	}
 }
 
+// TestErrorsTellTheLine gives what can be judged only with the whole block read: each error tells the line of its option, not
+// that of the closing brace, as it once did. The body begins at line 3.
+func TestErrorsTellTheLine(t *testing.T) {
+	const secret = "credentials x\n"
+	for _, c := range []struct{ name, body, want string }{
+		{"advertise without port", secret + "advertise localhost\ndb_path /x\nregion a", `advertise "localhost": want host:port, at Caddyfile:4`},
+		{"advertise port", secret + "advertise a:99999\ndb_path /x\nregion a", `port "99999" is outside of 1 to 65535, at Caddyfile:4`},
+		{"region", "region a-{env.X}\n" + secret + "db_path /x", `the Caddyfile replaces {$NAME}, at Caddyfile:3`},
+		{"cluster_id", "cluster_id a_b\n" + secret + "db_path /x", `letters, digits and dashes, at Caddyfile:3`},
+		{"credentials", "db_path /x\ncredentials " + strings.Repeat("x", 1025) + "\nregion a", `credentials length 1025 exceeds limit 1024, at Caddyfile:4`},
+		{"root", "db_path /\n" + secret + "region a", `db_path "/" is the root of the file system, at Caddyfile:3`},
+		{"connect", secret + "connect http://a:1\ndb_path /x", `scheme "http" is not https, at Caddyfile:4`},
+		{"second connect", secret + "connect https://a:1\ndb_path /x\n\nconnect https://b:1 http://c:1\nregion a", `"http" is not https, at Caddyfile:7`},
+		{"connect twice", "connect https://a:1\n" + secret + "connect https://b:1\nconnect https://a:1\nconnect https://c:1\ndb_path /x", `connect "https://a:1" is given twice, at Caddyfile:6`},
+		{"connect itself", "connect https://a:1 https://a:2\n" + secret + "connect https://b:1\nadvertise b:1\ndb_path /x", `own advertise address "b:1": a node does not join itself, at Caddyfile:5`},
+		{"connect itself by default", "connect https://localhost:4444\n" + secret + "db_path /x", `a node does not join itself, at Caddyfile:3`},
+		{"too many connects", secret + "connect " + manyPeers(60) + "\nconnect https://a https://b https://c https://d https://e\nconnect https://f\ndb_path /x", `66 connect addresses exceed limit 64, at Caddyfile:5`},
+		{"too many frontends", secret + "db_path /x\n" + strings.Repeat("socket /tmp/s {\nmode 0600\n}\n", 66), `65 frontends exceed limit 64, at Caddyfile:197`},
+		{"exclusive secrets", secret + "unsafe_no_credentials\ndb_path /x", `exclude each other, at Caddyfile:4`},
+		{"exclusive free space", secret + "unsafe_no_min_free_space\ndb_path /x\nmin_free_space 1GiB", `exclude each other, at Caddyfile:4`},
+		{"what is missing", "\nregion a\n", `credentials is empty: give a secret, or say unsafe_no_credentials, at Caddyfile:2; db_path is not set, at Caddyfile:2`},
+		{"all at once", "advertise a\n" + secret + "db_path /\nconnect b", `atlas: advertise "a": want host:port, at Caddyfile:3; db_path "/" is the root of the file system, at Caddyfile:5; connect "b": want https://host:port, at Caddyfile:6`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for kind, text := range map[string]string{"directive": site(c.body), "global option": "{\natlas {\n" + c.body + "\n}\n}\n"} {
+				_, err := adapt(text)
+				if err == nil || !strings.HasSuffix(err.Error(), c.want) {
+					t.Errorf("%s: error %.1000v does not end with %q", kind, err, c.want)
+				}
+			}
+		})
+	}
+}
+
+// TestErrorsTellTheFile imports an option from another file: the error tells that one.
+func TestErrorsTellTheFile(t *testing.T) {
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte("\n\nadvertise localhost\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := adapt(site(base + "\timport " + other))
+	if want := `want host:port, at ` + other + ":3 import chain"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v does not say %q", err, want)
+	}
+}
+
 // TestBadConfigurations gives what only loading finds: across nodes, and in JSON.
 func TestBadConfigurations(t *testing.T) {
 	node := func(body string) string { return "{\natlas {\n" + body + "\n}\n}\n" }
