@@ -148,7 +148,7 @@ var programmed = []testCase{
 	{"permissions/secrets are proven", (*env).secretsAreProven},
 	{"time/expiry", (*env).expiry},
 	{"time/write-once ends", (*env).writeOnceEnds},
-	{"time/history ends", (*env).historyEnds},
+	{"time/history is whole", (*env).historyIsWhole},
 	{"history/single keys", (*env).singleKeys},
 	{"history/one snapshot a scan", (*env).scanSnapshots},
 	{"history/transactions keep a total", (*env).bank},
