@@ -48,7 +48,7 @@ func readBlock(d *caddyfile.Dispenser, of string, options map[string]option) err
 	return err
 }
 
-// readPlaces is readBlock, and tells where the options stand. Requires: the current token is the name before the block.
+// readPlaces is readBlock, and tells where the options stand. Requires: the current token is on the line before the block.
 func readPlaces(d *caddyfile.Dispenser, of string, options map[string]option) (*places, error) {
 	at := &places{block: place(d), options: make(map[string][]*caddyfile.Dispenser)}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {

@@ -243,15 +243,25 @@ func (t *TCPFrontend) Validate() error {
 		t.check(), checkListen(t.Listen),
 		checkPlain("certificate", t.Certificate), checkPlain("key", t.Key), checkPlain("server_name", t.ServerName),
 	}
-	switch {
-	case (t.Certificate == "") != (t.Key == ""):
-		errs = append(errs, errors.New("tls needs a certificate and a key"))
-	case t.UnsafePlaintext && (t.Certificate != "" || t.ServerName != ""):
-		errs = append(errs, errors.New("tls and unsafe_plaintext exclude each other"))
-	case t.Certificate != "" && t.ServerName != "":
-		errs = append(errs, errors.New("tls with files and server_name exclude each other"))
+	if p := t.contradiction(); p != nil {
+		errs = append(errs, p.err)
 	}
 	return errors.Join(errs...)
+}
+
+// contradiction is what the options say against each other about TLS, or nil.
+func (t *TCPFrontend) contradiction() *problem {
+	switch {
+	case (t.Certificate == "") != (t.Key == ""):
+		return &problem{option: "tls", err: errors.New("tls needs a certificate and a key")}
+	case t.UnsafePlaintext && t.Certificate != "":
+		return &problem{option: "unsafe_plaintext", err: errors.New("tls and unsafe_plaintext exclude each other")}
+	case t.UnsafePlaintext && t.ServerName != "":
+		return &problem{option: "unsafe_plaintext", err: errors.New("server_name and unsafe_plaintext exclude each other")}
+	case t.Certificate != "" && t.ServerName != "":
+		return &problem{option: "server_name", err: errors.New("tls with files and server_name exclude each other")}
+	}
+	return nil
 }
 
 func checkListen(text string) error {
@@ -355,7 +365,14 @@ func (t *TCPFrontend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return nil
 	}
 	options["unsafe_plaintext"] = flagOption(&t.UnsafePlaintext)
-	return readBlock(d, "listen", options)
+	at, err := readPlaces(d, "listen", options)
+	if err != nil {
+		return err
+	}
+	if p := t.contradiction(); p != nil {
+		return at.of(p.option, p.nth).WrapErr(p.err)
+	}
+	return nil
 }
 
 var (

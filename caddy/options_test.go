@@ -202,6 +202,10 @@ func TestErrorsTellTheLine(t *testing.T) {
 		{"too many frontends", secret + "db_path /x\n" + strings.Repeat("socket /tmp/s {\nmode 0600\n}\n", 66), `65 frontends exceed limit 64, at Caddyfile:197`},
 		{"exclusive secrets", secret + "unsafe_no_credentials\ndb_path /x", `exclude each other, at Caddyfile:4`},
 		{"exclusive free space", secret + "unsafe_no_min_free_space\ndb_path /x\nmin_free_space 1GiB", `exclude each other, at Caddyfile:4`},
+		{"tls and plaintext", secret + "db_path /x\nlisten h:1 {\ntls a b\nunsafe_plaintext\nmax_connections 3\n}\nregion a", `tls and unsafe_plaintext exclude each other, at Caddyfile:7`},
+		{"name and plaintext", secret + "db_path /x\nlisten h:1 {\nunsafe_plaintext\n\nserver_name a\n}\nregion a", `server_name and unsafe_plaintext exclude each other, at Caddyfile:6`},
+		{"tls and name", secret + "db_path /x\nfrontend tcp h:1 {\nserver_name x\ntls a b\n}\nregion a", `tls with files and server_name exclude each other, at Caddyfile:6`},
+		{"empty key", secret + "db_path /x\nlisten h:1 {\nmax_connections 3\ntls a \"\"\n}", `tls needs a certificate and a key, at Caddyfile:7`},
 		{"what is missing", "\nregion a\n", `credentials is empty: give a secret, or say unsafe_no_credentials, at Caddyfile:2; db_path is not set, at Caddyfile:2`},
 		{"all at once", "advertise a\n" + secret + "db_path /\nconnect b", `atlas: advertise "a": want host:port, at Caddyfile:3; db_path "/" is the root of the file system, at Caddyfile:5; connect "b": want https://host:port, at Caddyfile:6`},
 	} {
@@ -242,8 +246,12 @@ func TestBadConfigurations(t *testing.T) {
 		{"same socket in one node", node("credentials x\ndb_path /tmp/a\nsocket /tmp/s\nsocket /tmp/s"), "two frontends listen on unix//tmp/s"},
 		{"long socket", node("credentials x\ndb_path /tmp/a\nsocket " + long), "socket path length 108"},
 		{"long default socket", node("credentials x\ndb_path " + long), "socket path length"},
-		{"tls and plaintext", node("credentials x\ndb_path /tmp/a\nlisten 127.0.0.1:0 {\ntls a b\nunsafe_plaintext\n}"), "exclude each other"},
-		{"tls and name", node("credentials x\ndb_path /tmp/a\nlisten 127.0.0.1:0 {\ntls a b\nserver_name x\n}"), "exclude each other"},
+		{"JSON tls and plaintext", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY","db_path":"/tmp/x","frontends":[{"frontend":"tcp","listen":"h:1",` +
+			`"certificate":"a","key":"b","unsafe_plaintext":true}]}]}}}`, "tls and unsafe_plaintext exclude each other"},
+		{"JSON tls and name", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY","db_path":"/tmp/x","frontends":[{"frontend":"tcp","listen":"h:1",` +
+			`"certificate":"a","key":"b","server_name":"x"}]}]}}}`, "tls with files and server_name exclude each other"},
+		{"JSON certificate without key", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY","db_path":"/tmp/x","frontends":[{"frontend":"tcp","listen":"h:1",` +
+			`"certificate":"a"}]}]}}}`, "tls needs a certificate and a key"},
 		{"JSON unknown field", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY","size":1}]}}}`, "unknown field"},
 		{"JSON wrong type", `{"apps":{"atlas":{"nodes":[{"credentials":"CANARY","loops":"2"}]}}}`, "loops"},
 		{"JSON null", `{"apps":{"atlas":{"nodes":[null]}}}`, "node 1 is null"},
