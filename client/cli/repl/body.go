@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 
 	"github.com/atlas-edge/atlas/client"
 	"github.com/atlas-edge/atlas/client/cli/progress"
@@ -35,10 +34,10 @@ func (sh *shell) body(c *command) (*body, error) {
 	}
 	n, ok := c.blobLen()
 	switch {
+	case sh.interactive && c.setsBlob(): // without a length, too: that would cost the connection
+		return nil, errors.New("to send a file: KEY BLOB SET <key> [options] < FILE")
 	case !ok:
 		return nil, nil //nolint:nilnil // most commands have none
-	case sh.interactive:
-		return nil, errors.New("to send a file: KEY BLOB SET <key> < FILE")
 	case n > client.ValueLenMax:
 		return nil, fmt.Errorf("length %d exceeds limit %d", n, int64(client.ValueLenMax))
 	case sh.stdin == nil:
@@ -63,7 +62,7 @@ func openBody(c *command) (*body, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	c.line += " " + strconv.FormatInt(info.Size(), 10)
+	c.setLen(info.Size())
 	return &body{r: f, size: info.Size(), label: c.from, closer: f}, nil
 }
 
@@ -86,7 +85,7 @@ func (sh *shell) spool(c *command) (*body, error) {
 	if err = errors.Join(err, os.Remove(f.Name())); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	c.line += " " + strconv.FormatInt(n, 10)
+	c.setLen(n)
 	return &body{r: f, size: n, closer: f}, nil
 }
 

@@ -3,8 +3,11 @@
 package repl
 
 import (
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // command is a line taken apart as far as the shell must understand it.
@@ -18,6 +21,8 @@ type command struct {
 	sub2  string // third word, upper case
 	into  string // FILE of `> FILE`
 	from  string // FILE of `< FILE` or `@FILE`
+
+	options string // of a KEY BLOB SET with such a FILE: what line lacks behind the length
 }
 
 const (
@@ -47,7 +52,7 @@ func parse(line string) command {
 		}
 	}
 	switch {
-	case c.verb == "KEY" && c.sub == "BLOB" && c.sub2 == "SET":
+	case c.setsBlob():
 		c.cutSource(words)
 	case c.redirectable():
 		c.cutTarget()
@@ -71,28 +76,46 @@ func (c *command) redirectable() bool {
 
 func (c *command) cutTarget() {
 	if before, file, ok := strings.Cut(c.line, " > "); ok && strings.TrimSpace(file) != "" {
-		c.line, c.into = strings.TrimRight(before, " \t"), unquote(strings.TrimSpace(file))
+		c.line, c.into = strings.TrimRight(before, " \t"), fileName(strings.TrimSpace(file))
 	}
 }
 
-// cutSource reads `KEY BLOB SET key < file` and `KEY BLOB SET key @file`.
+// cutSource reads `KEY BLOB SET key [options] < file` and the same with @file. The name goes to the end of the line.
 func (c *command) cutSource(words []string) {
-	if len(words) < 5 || words[4] != "<" && words[4][0] != '@' && words[4][0] != '<' {
+	if len(words) < 5 || isNumber(words[4]) { // a length: the bytes follow the line
 		return
 	}
-	_, file, _ := strings.Cut(c.line, " "+words[4])
-	if len(words[4]) > 1 {
-		file = words[4][1:] + file
-	}
-	if file = strings.TrimSpace(file); file != "" {
-		c.from = unquote(file)
-		c.line = strings.Join(words[:4], " ")
+	rest := c.line
+	for i, word := range words {
+		rest = strings.TrimLeftFunc(rest, unicode.IsSpace)
+		if i >= 4 && (word[0] == '<' || word[0] == '@') && !strings.EqualFold(words[i-1], "PRINCIPAL") {
+			if file := strings.TrimSpace(rest[1:]); file != "" {
+				c.from = fileName(file)
+				c.line, c.options = strings.Join(words[:4], " "), strings.Join(words[4:i], " ")
+			}
+			return
+		}
+		rest = rest[len(word):]
 	}
 }
 
-func unquote(s string) string {
+// setLen completes a command whose bytes come from a file: the protocol wants their length between the key and the options.
+func (c *command) setLen(n int64) {
+	c.line += " " + strconv.FormatInt(n, 10)
+	if c.options != "" {
+		c.line += " " + c.options
+	}
+}
+
+// fileName is what the end of a line names: a quoted name as it is, else one in which ~/ is the home directory.
+func fileName(s string) string {
 	if len(s) >= 2 && s[0] == s[len(s)-1] && (s[0] == '"' || s[0] == '\'') {
 		return s[1 : len(s)-1]
+	}
+	if rest, ok := strings.CutPrefix(s, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, rest)
+		}
 	}
 	return s
 }
@@ -105,9 +128,12 @@ func (c *command) wire() string {
 	return "[ID:" + c.tag + "] " + c.line
 }
 
+// setsBlob tells whether the command is a KEY BLOB SET.
+func (c *command) setsBlob() bool { return c.verb == "KEY" && c.sub == "BLOB" && c.sub2 == "SET" }
+
 // blobLen is the length that a KEY BLOB SET line announces; ok is false for other lines.
 func (c *command) blobLen() (n int64, ok bool) {
-	if c.verb != "KEY" || c.sub != "BLOB" || c.sub2 != "SET" {
+	if !c.setsBlob() {
 		return 0, false
 	}
 	words := strings.Fields(c.line)
@@ -116,6 +142,10 @@ func (c *command) blobLen() (n int64, ok bool) {
 	}
 	n, err := strconv.ParseInt(words[4], 10, 64)
 	return n, err == nil && n >= 0
+}
+
+func isNumber(word string) bool {
+	return strings.Trim(word, "0123456789") == ""
 }
 
 // writes tells whether the command may change data.

@@ -17,9 +17,9 @@ import (
 const prompt = "> "
 
 const localHelp = `In this shell:
-  KEY BLOB SET <key> < FILE      send a file (or @FILE)
-  KEY BLOB GET <key> > FILE      save a blob; other commands that read: their lines
-  WATCH <table[.prefix]>         runs until Ctrl-C
+  KEY BLOB SET <key> [options] < FILE   send a file (or @FILE), as in: KEY BLOB SET a.b TTL 5s < ~/picture
+  KEY BLOB GET <key> > FILE             save a blob; other commands that read: their lines
+  WATCH <table[.prefix]>                runs until Ctrl-C
   Tab completes, Ctrl-R searches the history, Ctrl-C stops a command, Ctrl-D or EXIT ends
 
 At the server:

@@ -7,10 +7,13 @@
 // blobs are shown as a hex preview; elsewhere blobs are written verbatim. Lines are sent as they were typed, but for these
 // conveniences, which use what the protocol gives no meaning:
 //
-//	KEY BLOB SET <key> < FILE    sends a file (also @FILE)
+//	KEY BLOB SET <key> [options] < FILE
+//	                             sends a file (also @FILE), with its length before the options
 //	KEY GET ... > FILE           and other commands that read: the blob, or the data lines, go to a file
 //	WATCH <prefix>               without a request id gets one, and runs until Ctrl-C
 //	# ...                        is a comment
+//
+// A FILE that begins with ~/ is in the home directory, unless it is in quotes.
 //
 // One command runs at a time; of a script, commands that are there already are sent together, and answered in order. Ctrl-C
 // ends the waiting for it: its answer is awaited for a moment, so that the connection stays in step, and else the connection

@@ -96,7 +96,7 @@ func (c *command) mayGoAhead() bool {
 	case "", "QUIT", "WATCH", "UNWATCH":
 		return false
 	case "KEY":
-		return c.sub != "BLOB" || c.sub2 != "SET"
+		return !c.setsBlob()
 	case "PRINCIPAL":
 		return c.sub != "AUTH" && c.sub != "SECRET" // slow on purpose
 	}

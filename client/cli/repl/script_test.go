@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -336,6 +337,31 @@ func TestParse(t *testing.T) {
 		if got := strings.Join([]string{c.tag, c.line, c.verb + " " + c.sub, c.from, c.into}, "|"); got != want {
 			t.Errorf("%q: got %s, want %s", line, got, want)
 		}
+	}
+}
+
+// A blob with options had no form in the shell: what was typed cost the connection.
+func TestBlobWithOptions(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	if err := os.WriteFile(filepath.Join(home, "in"), []byte("ab\r\nc"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errOut, code := runScript(t, realnode.Start(t), `KEY BLOB SET t.a TTL 1h < ~/in
+key blob set	t.b	if absent	WORM TTL 1h <~/in
+KEY BLOB SET t.a IF ABSENT @~/in
+KEY BLOB SET t.a NONSENSE < ~/in
+KEY BLOB GET t.a > ~/out
+KEY BLOB GET t.b
+`)
+	out = regexp.MustCompile(`(VERSION:|found version |version )[0-9]+`).ReplaceAllString(out, "${1}V")
+	want := regexp.MustCompile(`^VERSION:V\nOK\nVERSION:V\nOK\nERROR WARN conflict: .*\nERROR WARN invalid: .*\nOK\nBLOB 5\nab\r\ncOK\n$`)
+	if !want.MatchString(out) || code != cli.ExitError || errOut != "saved 5 bytes to "+filepath.Join(home, "out")+"\n" {
+		t.Errorf("exit %d, got\n%s%s", code, out, errOut)
+	}
+	n := &fakenode.Node{}
+	if out, errOut, code := runScript(t, n.Start(t), "KEY BLOB SET t.a PRINCIPAL <x TTL 5s < "+home+"/in\n"); out != "VERSION:1\nOK\n" || code != cli.ExitOK {
+		t.Errorf("exit %d, got\n%s%s", code, out, errOut)
 	}
 }
 

@@ -160,7 +160,11 @@ func TestInteractive(t *testing.T) {
 		t.Errorf("hex preview:\n%s", got)
 	}
 	term.send("KEY BLOB SET t.x 5\r")
-	term.expect("to send a file: KEY BLOB SET <key> < FILE\n> ")
+	term.expect("to send a file: KEY BLOB SET <key> [options] < FILE\n> ")
+	for _, line := range []string{"KEY BLOB SET t.x", "key blob set", "KEY BLOB SET t.x TTL 5s", "KEY BLOB SET t.x -5", "KEY BLOB SET t.x <"} {
+		term.send(line + "\r")
+		term.expect("> " + line + "\nto send a file: KEY BLOB SET <key> [options] < FILE\n> ")
+	}
 	term.send("PRINCIPAL AUTH bob secret\r")
 	term.expect("OK\n> ")
 	term.send("abc\x03")
@@ -169,6 +173,9 @@ func TestInteractive(t *testing.T) {
 	term.expect("> KEY PUT t.1 one\nOK\n> KEY PUT t.2 two\nOK\n> COUNT t\nCOUNT:4\nOK\n> ")
 	term.send("HELP\r")
 	term.expect("At the server:\nKEY GET <key> [VERSION]\n[ID:xyz] COMMAND ... runs beside others\nOK\n> ")
+	if !strings.Contains(term.shown(), "\n  KEY BLOB SET <key> [options] < FILE  ") {
+		t.Error("HELP does not name blobs with options")
+	}
 	term.send("\x04")
 	term.ends(cli.ExitOK)
 	kept, err := os.ReadFile(history)
