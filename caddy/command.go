@@ -24,6 +24,14 @@ import (
 	"github.com/atlas-edge/atlas/client/cli/repl"
 )
 
+// exitStatuses is the part of the helps that tells them.
+const exitStatuses = `The exit status is
+    0  when all was done
+    1  when an answer was an ERROR, or a check failed
+    2  when the node could not be reached, or the connection was lost
+   64  when the command line is wrong: nothing was done
+  130  when Ctrl-C, or a request to end, came first`
+
 func registerCommand() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "atlas",
@@ -35,9 +43,10 @@ Opens a shell on the node behind a socket, or runs one of the programs below.
 <socket> is the path of a node's Unix socket, or unix:PATH, tls://HOST:PORT or
 tcp://HOST:PORT. A path that is also the name of a program is written ./NAME.
 
-Piped input runs as a script: just the answers are printed, and the exit status
-is 1 if one of them was an ERROR, 2 if the node could not be reached. A line that
-begins with # is a comment.`,
+Piped input runs as a script: just the answers are printed. A line that begins
+with # is a comment.
+
+` + exitStatuses,
 		CobraFunc: setUpAtlas,
 	})
 }
@@ -80,7 +89,9 @@ func execCommand() *cobra.Command {
 		Use:   "exec <socket> -- <command>",
 		Short: "Runs one command and prints what the node answers",
 		Long: `Runs one command of the native protocol and prints its answer. The words after -- are joined by single blanks.
-The exit status is 0, 1 if the answer was an ERROR, 2 if the node could not be reached.`,
+A WATCH runs until Ctrl-C.
+
+` + exitStatuses,
 		Example: `  atlasdb atlas exec /tmp/atlas2/socket -- KEY PUT sample.row hello world
   atlasdb atlas exec /tmp/atlas2/socket --principal alice -- SCAN users`,
 		Args: func(cmd *cobra.Command, args []string) error {

@@ -85,7 +85,9 @@ interrupted export leaves FILE.partial, and goes on with --resume, at the same n
 
 The file holds keys and values, of what the principal may read. It does not hold versions, the time to live (TTL) and the
 write-once time (WORM) of a value, grants, and principals with their secrets: an imported value neither expires nor is
-write-once, and an imported table is public until something is granted on it.`,
+write-once, and an imported table is public until something is granted on it.
+
+` + exitStatuses,
 		Example: `  atlasdb atlas export /tmp/atlas2/socket users orders --output backup.atlas`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -118,7 +120,9 @@ func importCommand() *cobra.Command {
 		Long: `Reads a file that export wrote, or standard input, and stores its rows. An interrupted import goes on with --resume,
 into the same node only: one whose data was removed, or whose address was changed, is another one.
 
-The file holds keys and values alone: see export --help for what it leaves out.`,
+The file holds keys and values alone: see export --help for what it leaves out.
+
+` + exitStatuses,
 		Example: `  atlasdb atlas import /tmp/atlas2/socket backup.atlas
   atlasdb atlas import /tmp/atlas2/socket backup.atlas --verify`,
 		Args: func(cmd *cobra.Command, args []string) error {

@@ -62,7 +62,8 @@ func DefaultHistoryPath() string {
 
 // Run is the shell when s.In and s.Out are terminals, else it runs s.In as a script: it prints the answers and nothing
 // else, goes on after an error, and stops when the connection is lost. It returns cli.ExitOK; cli.ExitError when a script
-// met an ERROR or was ended by its context; cli.ExitConnect when there was no connection or, in a script, it was lost; cli.ExitUsage.
+// met an ERROR; cli.ExitConnect when there was no connection or, in a script, it was lost; cli.ExitInterrupted when a script was
+// ended by its context; cli.ExitUsage.
 func Run(ctx context.Context, o Options, s cli.Streams) int {
 	in, inFile := s.In.(*os.File)
 	out, outFile := s.Out.(*os.File)
@@ -125,6 +126,8 @@ func (sh *shell) finish(err error) int {
 	switch {
 	case errors.Is(err, errLost):
 		return cli.ExitConnect
+	case errors.Is(err, errInterrupted):
+		return cli.ExitInterrupted
 	case err != nil && !errors.Is(err, errQuit), sh.failures > 0:
 		return cli.ExitError
 	}

@@ -136,11 +136,14 @@ func (sh *shell) dispatchAll(ctx context.Context, batch []command) error {
 		sh.failures++
 		sh.drop() // it is out of step
 		return err
-	case ctx.Err() != nil:
+	}
+	writes := slices.ContainsFunc(batch, func(c command) bool { return c.writes() })
+	if ctx.Err() != nil {
+		sh.endedDuring(ctx, writes)
 		return errInterrupted
 	}
 	sh.drop()
-	sh.lostDuring(err, slices.ContainsFunc(batch, func(c command) bool { return c.writes() }), len(batch))
+	sh.lostDuring(err, writes, len(batch))
 	return errLost
 }
 

@@ -244,7 +244,7 @@ func TestScriptEndsWithContext(t *testing.T) {
 	answered := make(chan struct{}, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if code := Run(ctx, Options{Target: cli.Target{Endpoint: path}}, cli.Streams{In: r, Out: notifier(answered), Err: io.Discard}); code != cli.ExitError {
+		if code := Run(ctx, Options{Target: cli.Target{Endpoint: path}}, cli.Streams{In: r, Out: notifier(answered), Err: io.Discard}); code != cli.ExitInterrupted {
 			t.Errorf("exit %d", code)
 		}
 	})
@@ -294,6 +294,26 @@ func TestExec(t *testing.T) {
 	} {
 		if got, code := exec(tt.stdin, tt.args...); got != tt.want || code != tt.code {
 			t.Errorf("%q: exit %d, %q", tt.args, code, got)
+		}
+	}
+}
+
+// Ctrl-C under one command ended it with the status of an ERROR, and not a word on what became of a write.
+func TestExecInterrupted(t *testing.T) {
+	for command, want := range map[string]string{
+		"WATCH t":       "",
+		"KEY GET t.a":   "",
+		"KEY PUT t.a x": "interrupt signal received; the command may have been applied, or not\n",
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		n := &fakenode.Node{Hook: func(_ *fakenode.Conn, _, line string) (bool, error) {
+			cancel(errors.New("interrupt signal received"))
+			return line != "WATCH t", nil
+		}}
+		var o, e bytes.Buffer
+		code := Exec(ctx, Options{Target: cli.Target{Endpoint: n.Start(t)}}, []string{command}, cli.Streams{In: strings.NewReader(""), Out: &o, Err: &e})
+		if code != cli.ExitInterrupted || o.String() != "" || e.String() != want {
+			t.Errorf("%s: exit %d, %q, %q", command, code, o.String(), e.String())
 		}
 	}
 }

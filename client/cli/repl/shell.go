@@ -220,6 +220,9 @@ func (sh *shell) command(ctx context.Context, c command, b *body) error {
 	case err == nil, errors.Is(err, errLocal):
 		return err
 	case ctx.Err() != nil:
+		if b == nil || b.sent {
+			sh.endedDuring(ctx, c.writes())
+		}
 		return errInterrupted
 	case errors.As(err, &nerr), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, wire.ErrProtocol), errors.Is(err, net.ErrClosed):
 		sh.drop()
@@ -257,6 +260,13 @@ func (sh *shell) onInterrupt(ctx context.Context, cancel func()) (stop func()) {
 	return func() {
 		close(quit)
 		waiting.Wait()
+	}
+}
+
+// endedDuring tells that ctx ended when commands were sent and not answered; writes: some of them may change data.
+func (sh *shell) endedDuring(ctx context.Context, writes bool) {
+	if writes {
+		sh.say("%v; the command may have been applied, or not", context.Cause(ctx))
 	}
 }
 
