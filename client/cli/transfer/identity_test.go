@@ -120,3 +120,19 @@ func TestExportResumesAtTheSameNode(t *testing.T) {
 	mustExport(t, ExportOptions{Target: source, Path: path, Resume: true}, cli.ExitOK)
 	mustImport(t, ImportOptions{Target: source, Path: path, Verify: true}, cli.ExitOK)
 }
+
+// An import or export that had nothing to go on with began anew and did not say so.
+func TestResumesNothing(t *testing.T) {
+	n := &fakenode.Node{}
+	fill(n)
+	target := cli.Target{Endpoint: n.Start(t)}
+	path := filepath.Join(t.TempDir(), "x")
+	notes := mustExport(t, ExportOptions{Target: target, Path: path, Resume: true}, cli.ExitOK)
+	if want := path + ": there is nothing to go on with: beginning with the first record\n"; !strings.HasPrefix(notes, want) {
+		t.Errorf("export: got\n%swant\n%s", notes, want)
+	}
+	notes = mustImport(t, ImportOptions{Target: target, Path: path, Resume: true}, cli.ExitOK)
+	if want := path + ".import-state is not there: beginning with the first record\nimported 606 records, "; !strings.HasPrefix(notes, want) {
+		t.Errorf("import: got\n%swant\n%s", notes, want)
+	}
+}

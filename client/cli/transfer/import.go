@@ -139,7 +139,7 @@ func load(ctx context.Context, o ImportOptions, s cli.Streams, rd *reader, bar *
 	if err != nil {
 		return err
 	}
-	st, skip, err := openState(o, rd, node)
+	st, skip, err := openState(o, s, rd, node)
 	if err != nil {
 		return err
 	}
@@ -363,7 +363,7 @@ type stateFile struct {
 const stateFormat = 2
 
 // openState reads how far an import into the node has come.
-func openState(o ImportOptions, rd *reader, node string) (*state, uint64, error) {
+func openState(o ImportOptions, s cli.Streams, rd *reader, node string) (*state, uint64, error) {
 	st := &state{path: o.StatePath, stateFile: stateFile{Format: stateFormat, Export: headSum(rd), Node: node}}
 	if o.Path == "" || o.Path == "-" {
 		st.path = ""
@@ -377,6 +377,7 @@ func openState(o ImportOptions, rd *reader, node string) (*state, uint64, error)
 	}
 	data, err := os.ReadFile(st.path)
 	if errors.Is(err, fs.ErrNotExist) {
+		note(s, o.Quiet, "%s is not there: beginning with the first record", st.path)
 		return st, 0, nil
 	}
 	if err != nil {
