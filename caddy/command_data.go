@@ -78,7 +78,7 @@ func exportCommand() *cobra.Command {
 		Use:   "export <socket> [<table>...]",
 		Short: "Writes tables to a file",
 		Long: `Writes tables, or keys with a prefix such as users.al, to a file that import reads. Without a table, all but the
-system's. Each is one snapshot, unless --page-rows is given.
+system's. Each is one snapshot, unless --page-rows is given. A name that no key begins with is an error.
 
 The file is FILE.partial until it is whole; only then it takes its name, and with --force the place of what was there. An
 interrupted export leaves FILE.partial, and goes on with --resume, at the same node only.

@@ -51,6 +51,14 @@ func export(ctx context.Context, o ExportOptions, s cli.Streams) (err error) {
 			return err
 		}
 	}
+	todo = slices.DeleteFunc(slices.Clone(todo), func(p string) bool {
+		return out.at.lastKey != "" && p < out.at.lastKey && !strings.HasPrefix(out.at.lastKey, p)
+	})
+	if len(prefixes) > 0 {
+		if err := anyKeys(ctx, c, todo, out.at.lastKey); err != nil {
+			return err
+		}
+	}
 	began := time.Now()
 	err = out.open(Meta{Prefixes: prefixes, Server: node})
 	if err == nil {
@@ -97,10 +105,28 @@ func allTables(ctx context.Context, c *client.Client) ([]string, error) {
 	return normalize(tables)
 }
 
+// anyKeys refuses prefixes that no key has: a name that was mistyped makes no backup. That of an earlier export's last key had one.
+func anyKeys(ctx context.Context, c *client.Client, prefixes []string, lastKey string) error {
+	var none []string
+	for _, p := range prefixes {
+		found := strings.HasPrefix(lastKey, p)
+		for _, err := range c.Scan(ctx, p, client.ScanOptions{Limit: 1}) {
+			if err != nil {
+				return fmt.Errorf("scan %s: %w", p, err)
+			}
+			found = true
+		}
+		if !found {
+			none = append(none, p)
+		}
+	}
+	if len(none) > 0 {
+		return fmt.Errorf("no key that may be read begins with %s: nothing is exported", strings.Join(none, " or "))
+	}
+	return nil
+}
+
 func exportAll(ctx context.Context, c *client.Client, o ExportOptions, out *output, s cli.Streams, todo []string) error {
-	todo = slices.DeleteFunc(slices.Clone(todo), func(p string) bool {
-		return out.at.lastKey != "" && p < out.at.lastKey && !strings.HasPrefix(out.at.lastKey, p)
-	})
 	var bar *progress.Bar
 	if !o.Quiet && cli.IsTerminal(s.Err) {
 		total := int64(out.at.records)
@@ -124,7 +150,6 @@ func exportAll(ctx context.Context, c *client.Client, o ExportOptions, out *outp
 			options.After = out.at.lastKey
 		}
 		bar.Label(p)
-		before := out.w.records
 		for row, err := range c.Scan(ctx, p, options) {
 			if err != nil {
 				return fmt.Errorf("scan %s: %w", p, err)
@@ -133,9 +158,6 @@ func exportAll(ctx context.Context, c *client.Client, o ExportOptions, out *outp
 				return fmt.Errorf("write %s: %w", row.Key, err)
 			}
 			bar.Add(1)
-		}
-		if out.w.records == before && options.After == "" && len(o.Prefixes) > 0 {
-			note(s, false, "nothing begins with %s", p) // a name that was mistyped makes no backup
 		}
 	}
 	return nil

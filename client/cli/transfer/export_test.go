@@ -201,3 +201,45 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("import: got\n%swant\n%s", got, want)
 	}
 }
+
+// A mistyped table made a valid file without a record, and exit status 0.
+func TestExportOfNothing(t *testing.T) {
+	n := &fakenode.Node{}
+	fill(n)
+	target := cli.Target{Endpoint: n.Start(t)}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "bk")
+	o := ExportOptions{Target: target, Path: path, Prefixes: []string{"users", "nosuch", "shop/orders.x"}}
+	want := "no key that may be read begins with nosuch. or shop/orders.x: nothing is exported\n"
+	if notes := mustExport(t, o, cli.ExitError); notes != want || files(t, dir) != "" {
+		t.Errorf("got %q, want %q; left %s", notes, want, files(t, dir))
+	}
+	o.Prefixes = []string{"users"}
+	mustExport(t, o, cli.ExitOK)
+	good := mustRead(t, path)
+	o.Prefixes, o.Force = []string{"user"}, true // of which there is one
+	mustExport(t, o, cli.ExitOK)
+	o.Prefixes = []string{"use"}
+	mustExport(t, o, cli.ExitError)
+	if files(t, dir) != "bk" || bytes.Equal(mustRead(t, path), good) {
+		t.Errorf("left %s", files(t, dir))
+	}
+	o.Path = "-"
+	out, _, code := run(t, func(s cli.Streams) int { return Export(t.Context(), o, s) }, nil)
+	if len(out) != 0 || code != cli.ExitError {
+		t.Errorf("exit %d, %d bytes", code, len(out))
+	}
+	// A node without data has a backup, too.
+	mustExport(t, ExportOptions{Target: cli.Target{Endpoint: (&fakenode.Node{}).Start(t)}, Path: filepath.Join(dir, "empty")}, cli.ExitOK)
+	// What is exported already may be gone when the rest is.
+	cutAt(n, 40)
+	o = ExportOptions{Target: target, Path: filepath.Join(dir, "three"), Prefixes: []string{"blobs", "shop/orders", "users"}, PageRows: 10}
+	mustExport(t, o, cli.ExitConnect)
+	for _, key := range n.Keys() {
+		if strings.HasPrefix(key, "blobs.") {
+			n.Delete(key)
+		}
+	}
+	o.Resume = true
+	mustExport(t, o, cli.ExitOK)
+}

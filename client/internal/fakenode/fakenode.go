@@ -130,6 +130,15 @@ func (n *Node) Put(key, val string) uint64 {
 	return n.set(key, []byte(val))
 }
 
+// Delete removes a key.
+func (n *Node) Delete(key string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.version++
+	delete(n.data, key)
+	n.publish(event{"DEL", n.version, key})
+}
+
 // Get reads a key.
 func (n *Node) Get(key string) (string, bool) {
 	n.mu.Lock()
