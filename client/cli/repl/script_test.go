@@ -318,6 +318,32 @@ func TestExecInterrupted(t *testing.T) {
 	}
 }
 
+// A WATCH within a transaction was refused for a request id that nobody had typed; and after a COMMIT that met a conflict the
+// shell took the transaction for open.
+func TestWatchInTransaction(t *testing.T) {
+	out, errOut, code := runScript(t, realnode.Start(t), "BEGIN\nWATCH t\nKEY PUT t.a x\nCOMMIT\n")
+	if !regexp.MustCompile(`^OK\nOK\nVERSION:[0-9]+\nOK\n$`).MatchString(out) || errOut != "a transaction is open: COMMIT or ROLLBACK before a WATCH\n" || code != cli.ExitError {
+		t.Errorf("exit %d, got\n%s%s", code, out, errOut)
+	}
+	n := &fakenode.Node{Hook: func(c *fakenode.Conn, tag, line string) (bool, error) {
+		switch {
+		case line == "COMMIT":
+			c.Raw("ERROR WARN conflict: no\r\n")
+		case line == "COMMIT now":
+			c.Raw("ERROR WARN invalid: usage\r\n")
+		case strings.HasPrefix(line, "WATCH"):
+			c.Raw("[ID:" + tag + "] ERROR WARN denied: no\r\n")
+		default:
+			return false, nil
+		}
+		return true, nil
+	}}
+	out, errOut, _ = runScript(t, n.Start(t), "BEGIN\nCOMMIT now\nWATCH t\nCOMMIT\nWATCH t\n")
+	if out != "OK\nERROR WARN invalid: usage\nERROR WARN conflict: no\nERROR WARN denied: no\n" || strings.Count(errOut, "\n") != 1 {
+		t.Errorf("got\n%s%s", out, errOut)
+	}
+}
+
 func TestSecretLines(t *testing.T) {
 	for line, want := range map[string]bool{
 		"PRINCIPAL AUTH bob hunter2":            true,

@@ -175,6 +175,9 @@ func (sh *shell) dispatch(ctx context.Context, c command) error {
 	case c.verb == "WATCH" && strings.Contains(c.line, " > "):
 		sh.say("a WATCH is not saved by > FILE: run it by itself, as in: exec SOCKET -- WATCH PREFIX > FILE")
 		return errLocal
+	case c.verb == "WATCH" && c.ours && sh.inTxn: // the server would speak of the request id, which is not the user's
+		sh.say("a transaction is open: COMMIT or ROLLBACK before a WATCH")
+		return errLocal
 	}
 	body, err := sh.body(&c)
 	if err != nil {
@@ -382,6 +385,9 @@ func (sh *shell) show(c command, f wire.Frame, sink *sink) error {
 // note remembers what a command that ended changed.
 func (sh *shell) note(c command, f wire.Frame) {
 	if f.Kind != wire.KindOK {
+		if c.verb == "COMMIT" && !bytes.HasPrefix(f.Text, []byte("ERROR WARN invalid")) {
+			sh.inTxn = false // whatever else the answer is, the transaction is over
+		}
 		if c.plain == sh.identity {
 			sh.identity = ""
 		}
