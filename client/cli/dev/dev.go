@@ -181,7 +181,10 @@ func (p *place) answers(ctx context.Context) bool {
 }
 
 func (p *place) shell(ctx context.Context, s cli.Streams) int {
-	return repl.Run(ctx, repl.Options{Target: p.target(), HistoryPath: p.o.HistoryPath, Interrupts: p.o.Interrupts}, s)
+	return repl.Run(ctx, repl.Options{
+		Target: p.target(), HistoryPath: p.o.HistoryPath, Interrupts: p.o.Interrupts,
+		WhenGone: "if the node has ended, its log says why: " + p.log + "; end this shell and start make run (atlas dev) again",
+	}, s)
 }
 
 // configure writes the configuration.

@@ -4,6 +4,7 @@ package dev
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -114,6 +115,19 @@ func TestAttaches(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "dev.caddyfile")); err == nil {
 		t.Error("a configuration was written")
+	}
+}
+
+// Whose node ended was asked whether it runs, and not told where to look.
+func TestNodeEnds(t *testing.T) {
+	dir := t.TempDir()
+	n := &fakenode.Node{Hook: func(_ *fakenode.Conn, _, line string) (bool, error) {
+		return true, errors.New("cut")
+	}}
+	n.StartAt(t, filepath.Join(dir, "socket"))
+	_, notes, code := run(t, Options{DataDir: dir}, "KEY GET sample.row\n")
+	if want := "lost\n  if the node has ended, its log says why: " + dir + "/node.log; end this shell and start make run (atlas dev) again\n"; code != cli.ExitConnect || !strings.HasSuffix(notes, want) {
+		t.Errorf("exit %d, got\n%swant\n%s", code, notes, want)
 	}
 }
 

@@ -43,6 +43,8 @@ type Options struct {
 	HistoryPath string
 	// NoColor shows no colours, as the environment variable NO_COLOR does.
 	NoColor bool
+	// WhenGone is what to do when the node cannot be reached any more; "": nothing is known.
+	WhenGone string
 	// Interrupts gives Ctrl-C while a command runs. nil: on a terminal SIGINT is caught for the duration of Run; a script
 	// is ended by it, as programs are.
 	Interrupts <-chan os.Signal

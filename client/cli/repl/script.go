@@ -122,7 +122,7 @@ func (sh *shell) dispatchAll(ctx context.Context, batch []command) error {
 	for ; err == nil && len(batch) > 0; batch = batch[1:] {
 		if sh.closing { // what is behind an ERROR FATAL is not run
 			sh.drop()
-			sh.say("connection to %s lost", sh.o.Endpoint)
+			sh.say("connection to %s lost%s", sh.o.Endpoint, sh.whenGone())
 			return errLost
 		}
 		if err = sh.answer(batch[0]); err != nil {

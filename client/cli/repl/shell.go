@@ -92,14 +92,14 @@ func (sh *shell) reconnect(ctx context.Context) error {
 		}
 		sh.drop()
 		if !sh.interactive {
-			sh.say("connection to %s lost", sh.o.Endpoint)
+			sh.say("connection to %s lost%s", sh.o.Endpoint, sh.whenGone())
 			return errLost
 		}
 	} else if !sh.interactive {
 		return errLost
 	}
 	if err := sh.connect(ctx); err != nil {
-		sh.say("%s", sh.o.Explain(err))
+		sh.say("%s%s", sh.o.Explain(err), sh.whenGone())
 		return errLost
 	}
 	sh.say("connection lost; connected anew to %s", sh.o.Endpoint)
@@ -286,7 +286,19 @@ func (sh *shell) lostDuring(err error, writes bool, commands int) {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		reason = ": " + wire.Visible(err.Error())
 	}
-	sh.say("connection to %s lost%s%s", sh.o.Endpoint, reason, outcome)
+	when := ""
+	if !sh.interactive { // which tries to connect at the next command
+		when = sh.whenGone()
+	}
+	sh.say("connection to %s lost%s%s%s", sh.o.Endpoint, reason, outcome, when)
+}
+
+// whenGone is a line that says what to do without a node, if that is known.
+func (sh *shell) whenGone() string {
+	if sh.o.WhenGone == "" {
+		return ""
+	}
+	return "\n  " + sh.o.WhenGone
 }
 
 // exchange sends the command and reads to the end of its answer.

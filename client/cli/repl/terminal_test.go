@@ -250,7 +250,7 @@ func TestInteractiveReconnects(t *testing.T) {
 		return false, nil
 	}
 	path := n.Start(t)
-	term := openTerminal(t, path, nil)
+	term := openTerminal(t, path, func(o *Options) { o.WhenGone = "look there" })
 	term.expect("> ")
 	term.send("PRINCIPAL ASSUME alice\r")
 	term.expect("OK\n> ")
@@ -268,7 +268,7 @@ func TestInteractiveReconnects(t *testing.T) {
 	}
 	n.Close()
 	term.send("KEY GET t.a\r")
-	term.expect("is the node running, and is this its socket?\n> ")
+	term.expect("is the node running, and is this its socket?\n  look there\n> ")
 	(&fakenode.Node{}).StartAt(t, path)
 	term.send("PRINCIPAL WHOAMI\r")
 	term.expect("PRINCIPAL alice\nOK\n> ")
