@@ -76,6 +76,12 @@ func (p *pigeon) coop() *coop {
 	return c.(*coop)
 }
 
+// newCoop is that of a test's pigeons, which nothing has happened to yet, also where the test runs again.
+func newCoop(t *testing.T) *coop {
+	coops.Delete(t.Name())
+	return (&pigeon{Coop: t.Name()}).coop()
+}
+
 func (p *pigeon) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if err := oneArg(d, &p.Coop); err != nil {
@@ -187,7 +193,7 @@ func wantRunning(t *testing.T, count int) {
 
 // TestFrontendOfAnotherBuild runs a frontend that is a module of its own through its life.
 func TestFrontendOfAnotherBuild(t *testing.T) {
-	dir, c := t.TempDir(), (&pigeon{Coop: t.Name()}).coop()
+	dir, c := t.TempDir(), newCoop(t)
 	node := func(rest string) string {
 		return fmt.Sprintf("atlas {\ncredentials x\ndb_path %s/data\n%s\n}\n", dir, rest)
 	}
@@ -221,7 +227,7 @@ func TestFrontendOfAnotherBuild(t *testing.T) {
 
 // TestStartFailsAsAWhole makes the last thing to start fail: what had started before it ends.
 func TestStartFailsAsAWhole(t *testing.T) {
-	dir, c := t.TempDir(), (&pigeon{Coop: t.Name()}).coop()
+	dir, c := t.TempDir(), newCoop(t)
 	c.openErr = errors.New("no pigeon today")
 	config := fmt.Sprintf("atlas {\nadvertise a:1\ncredentials x\ndb_path %[1]s/one\n}\natlas {\ncredentials x\ndb_path %[1]s/two\n"+
 		"socket %[1]s/s\nfrontend pigeon %[2]s\n}\n", dir, t.Name())
@@ -244,7 +250,7 @@ func TestStartFailsAsAWhole(t *testing.T) {
 
 // TestDrainTimeout stops a frontend that does not come to an end by itself: the newest configuration says how long it gets.
 func TestDrainTimeout(t *testing.T) {
-	dir, c := t.TempDir(), (&pigeon{Coop: t.Name()}).coop()
+	dir, c := t.TempDir(), newCoop(t)
 	c.slow = true
 	config := fmt.Sprintf("atlas {\ncredentials x\ndb_path %s\nfrontend pigeon %s\ndrain_timeout 1h\n}\n", dir, t.Name())
 	mustLoad(t, config)
@@ -286,7 +292,7 @@ func TestOneDirectoryByTwoNames(t *testing.T) {
 // TestStatusWhileStarting asks for the status all the time that a node starts in: it is not ready until it is whole. The
 // race detector once found the list of frontends read while it grew.
 func TestStatusWhileStarting(t *testing.T) {
-	dir, c := t.TempDir(), (&pigeon{Coop: t.Name()}).coop()
+	dir, c := t.TempDir(), newCoop(t)
 	var group sync.WaitGroup
 	stop, asked := make(chan struct{}), make(chan struct{})
 	c.opening = func(app *App) {
@@ -317,7 +323,7 @@ func TestStatusWhileStarting(t *testing.T) {
 
 // TestFrontendThatStops makes a node not ready.
 func TestFrontendThatStops(t *testing.T) {
-	dir, c := t.TempDir(), (&pigeon{Coop: t.Name()}).coop()
+	dir, c := t.TempDir(), newCoop(t)
 	c.serveErr = errors.New("flown away")
 	mustLoad(t, fmt.Sprintf("atlas {\ncredentials x\ndb_path %s\nfrontend pigeon %s\n}\n", dir, t.Name()))
 	app, err := caddy.ActiveContext().App(appName)
