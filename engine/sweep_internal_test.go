@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"testing"
 	"time"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // The sweeper goes on without a pause of its own while more has expired than one round takes: with values of a short life written faster
@@ -59,27 +57,16 @@ const putsAtOnce = 1024
 // TestYoungNodeKeepsAllHistory: a round of the collector that finds nothing old forgets nothing, so that a node younger than the retention
 // can be watched from its beginning.
 func TestYoungNodeKeepsAllHistory(t *testing.T) {
-	e, err := Open(t.Context(), Options{Dir: "data", FS: vfs.NewMem(), MinFreeBytes: -1, SweepInterval: time.Hour})
-	if err != nil {
+	q := openQuiet(t)
+	q.put(t, "t.a")
+	if err := q.collect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	s := e.NewSession(SessionOptions{Trusted: true})
-	if _, err := s.Put(t.Context(), PutRequest{Key: []byte("t.a")}); err != nil {
-		t.Fatal(err)
-	}
-	if err := e.collect(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if e.collecting.due == 0 {
+	if q.collecting.due == 0 {
 		t.Fatal("no round was made")
 	}
 	zero := uint64(0)
-	w, err := s.Watch(t.Context(), WatchRequest{Prefix: []byte("t"), From: &zero})
+	w, err := q.s.Watch(t.Context(), WatchRequest{Prefix: []byte("t"), From: &zero})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,9 +107,7 @@ func TestExportReplacesAtTheEnd(t *testing.T) {
 
 // What an interrupted export left is not written over unasked.
 func TestExportKeepsPartial(t *testing.T) {
-	from := &fakenode.Node{}
-	fill(from)
-	source := cli.Target{Endpoint: from.Start(t)}
+	from, source := filled(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "bk")
 	cutAt(from, 30)
@@ -136,9 +134,7 @@ func TestExportKeepsPartial(t *testing.T) {
 
 // A link stays one, and a file that is no regular one is written as it is.
 func TestExportThroughLinks(t *testing.T) {
-	from := &fakenode.Node{}
-	fill(from)
-	source := cli.Target{Endpoint: from.Start(t)}
+	_, source := filled(t)
 	dir := t.TempDir()
 	path, link, null := filepath.Join(dir, "bk"), filepath.Join(dir, "link"), filepath.Join(dir, "null")
 	mustExport(t, ExportOptions{Target: source, Path: path, Prefixes: []string{"users"}}, cli.ExitOK)
@@ -160,9 +156,7 @@ func TestExportThroughLinks(t *testing.T) {
 
 // An export that was interrupted told of a lost connection and of a node that could not be reached, and not how to go on.
 func TestInterrupted(t *testing.T) {
-	n := &fakenode.Node{}
-	fill(n)
-	target := cli.Target{Endpoint: n.Start(t)}
+	n, target := filled(t)
 	interrupted := func(command string, nth int64, run func(context.Context, cli.Streams) int) string {
 		t.Helper()
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -204,9 +198,7 @@ func TestInterrupted(t *testing.T) {
 
 // A mistyped table made a valid file without a record, and exit status 0.
 func TestExportOfNothing(t *testing.T) {
-	n := &fakenode.Node{}
-	fill(n)
-	target := cli.Target{Endpoint: n.Start(t)}
+	n, target := filled(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "bk")
 	o := ExportOptions{Target: target, Path: path, Prefixes: []string{"users", "nosuch", "shop/orders.x"}}

@@ -123,9 +123,7 @@ func TestExportResumesAtTheSameNode(t *testing.T) {
 
 // An import or export that had nothing to go on with began anew and did not say so.
 func TestResumesNothing(t *testing.T) {
-	n := &fakenode.Node{}
-	fill(n)
-	target := cli.Target{Endpoint: n.Start(t)}
+	_, target := filled(t)
 	path := filepath.Join(t.TempDir(), "x")
 	notes := mustExport(t, ExportOptions{Target: target, Path: path, Resume: true}, cli.ExitOK)
 	if want := path + ": there is nothing to go on with: beginning with the first record\n"; !strings.HasPrefix(notes, want) {

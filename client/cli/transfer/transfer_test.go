@@ -25,6 +25,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// filled is a node with the rows of fill, and where it is.
+func filled(t *testing.T) (*fakenode.Node, cli.Target) {
+	t.Helper()
+	n := &fakenode.Node{}
+	fill(n)
+	return n, cli.Target{Endpoint: n.Start(t)}
+}
+
 // fill puts values of many kinds into three tables and one of the system's.
 func fill(n *fakenode.Node) (records int) {
 	r := rand.New(rand.NewPCG(1, 2))
@@ -149,9 +157,7 @@ func TestPrefixesAndStreams(t *testing.T) {
 
 // An export cut at any byte is continued to the same records, and never taken for a whole one.
 func TestExportResumes(t *testing.T) {
-	from := &fakenode.Node{}
-	fill(from)
-	source := cli.Target{Endpoint: from.Start(t)}
+	_, source := filled(t)
 	dir := t.TempDir()
 	whole := filepath.Join(dir, "whole")
 	mustExport(t, ExportOptions{Target: source, Path: whole}, cli.ExitOK)
