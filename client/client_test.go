@@ -375,6 +375,30 @@ func TestDialFails(t *testing.T) {
 	}
 }
 
+// A server that has too many connections was taken for one of another protocol.
+func TestDialFull(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "full"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	served := make(chan error, 1)
+	go func() { // owner: this test
+		nc, err := l.Accept()
+		if err == nil {
+			_, err = nc.Write([]byte("ERROR FATAL unavailable: too many connections\r\n"))
+			err = errors.Join(err, nc.Close())
+		}
+		served <- err
+	}()
+	if _, err := Dial(t.Context(), Options{Address: l.Addr().String()}); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrProtocol) {
+		t.Errorf("full server: %v", err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestIdentity(t *testing.T) {
 	n := &fakenode.Node{}
 	c := dialNode(t, n.Start(t))

@@ -10,7 +10,7 @@ import (
 )
 
 // Handshake greets the server: it waits for WELCOME, says HELLO with clientID, and waits for READY. It returns the server's
-// identifier. rw and r must be of the same connection; the caller bounds the time.
+// identifier, and an *Error when the server refuses. rw and r must be of the same connection; the caller bounds the time.
 func Handshake(rw io.Writer, r *Reader, clientID string) (server string, err error) {
 	if !Token(clientID) {
 		return "", &Error{Class: Invalid, Text: "client id must be printable, without blanks, and 1 to 256 bytes long"}
@@ -21,6 +21,9 @@ func Handshake(rw io.Writer, r *Reader, clientID string) (server string, err err
 	welcome, err := r.line()
 	if err != nil {
 		return "", fmt.Errorf("wait for the server's welcome: %w", noEOF(err))
+	}
+	if bytes.HasPrefix(welcome, prefixError) {
+		return "", ParseError(welcome) // as a server does that has too many connections
 	}
 	version, server, ok := strings.Cut(strings.TrimPrefix(string(welcome), "WELCOME "), " ")
 	if !bytes.HasPrefix(welcome, []byte("WELCOME ")) || !ok || !strings.HasPrefix(version, "1.") {
