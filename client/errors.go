@@ -31,6 +31,9 @@ var ErrProtocol = wire.ErrProtocol
 // ErrClosed is in the chain of errors of a Client, Session or Txn that was closed.
 var ErrClosed = errors.New("closed")
 
+// errEnded is why a command is not sent on a connection that the server has ended.
+var errEnded = errors.New("the server ended it")
+
 func errClosed() error { return &Error{Class: wire.Unavailable, Text: "client", Cause: ErrClosed} }
 
 // cancelled is the error of a command that was never sent because its context ended.

@@ -185,17 +185,33 @@ func (rc *rawConn) send(cl *call) error {
 	return nil
 }
 
-// writeFailed looks for the reason the server may have given before it closed.
+// writeFailed is the error of a command of which bytes may have left.
 func (rc *rawConn) writeFailed(err error) error {
 	var timeout net.Error
 	if !errors.As(err, &timeout) || !timeout.Timeout() {
-		_ = rc.nc.SetReadDeadline(time.Now().Add(lastWordWait)) // without it the read below ends with the connection
-		if f, rerr := rc.r.Next(); rerr == nil && f.Kind == wire.KindError {
-			err = errors.Join(wire.ParseError(append([]byte(nil), f.Text...)), err)
-		}
+		err = rc.lastWord(err)
 	}
 	rc.spoil(err)
 	return &lostError{sent: true, cause: err}
+}
+
+// ended is the error of a command that was not sent, because the server had ended the connection, or spoken unasked, before.
+func (rc *rawConn) ended() *lostError {
+	err := rc.broken
+	if err == nil {
+		err = rc.lastWord(errEnded)
+		rc.spoil(err)
+	}
+	return &lostError{cause: err}
+}
+
+// lastWord adds the reason that the server may have given before it closed.
+func (rc *rawConn) lastWord(err error) error {
+	_ = rc.nc.SetReadDeadline(time.Now().Add(lastWordWait)) // without it the read below ends with the connection
+	if f, rerr := rc.r.Next(); rerr == nil && f.Kind == wire.KindError {
+		err = errors.Join(wire.ParseError(append([]byte(nil), f.Text...)), err)
+	}
+	return err
 }
 
 // upload sends a command and size bytes of body after it, and reads the reply. whole tells whether the server can have got

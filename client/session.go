@@ -46,6 +46,9 @@ func (s *Session) exec(ctx context.Context, cl *call) error {
 	if s.rc == nil {
 		return &Error{Class: wire.Unavailable, Text: "session", Cause: ErrClosed}
 	}
+	if cl.write && ctx.Err() == nil && !wire.Idle(s.rc.nc) {
+		return s.rc.ended().classify(cl)
+	}
 	return s.rc.roundTrip(ctx, cl)
 }
 

@@ -9,11 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/atlas-edge/atlas/client/internal/fakenode"
+	"github.com/atlas-edge/atlas/client/wire"
 )
 
 func TestBlobs(t *testing.T) {
@@ -223,6 +226,53 @@ func TestTransactions(t *testing.T) {
 	tries = 0
 	if _, err := c.Transact(ctx, 5, func(*Txn) error { tries++; return nil }); !errors.Is(err, ErrUnknown) || tries != 1 {
 		t.Errorf("%d tries, %v", tries, err)
+	}
+}
+
+// A commit on a connection that the server had closed long before was told to be unknown, though it was never sent: the
+// transaction was rolled back. So was a write in a session.
+func TestCommitAfterTheServerLeft(t *testing.T) {
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			address := "127.0.0.1:0"
+			if network == "unix" {
+				address = filepath.Join(t.TempDir(), "s")
+			}
+			l, err := net.Listen(network, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := (&fakenode.Node{}).Serve(l)
+			defer n.Close()
+			c := dialNode(t, l.Addr().String(), func(o *Options) { o.Network = network })
+			txn, err := c.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := txn.Put(t.Context(), "t.a", []byte("1")); err != nil {
+				t.Fatal(err)
+			}
+			s, err := c.Session(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			n.CutAll()
+			eventually(t, "the connections are cut", func() bool { return !wire.Idle(txn.session.rc.nc) && !wire.Idle(s.rc.nc) })
+			if _, err := txn.Commit(t.Context()); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknown) {
+				t.Errorf("commit: %v", err)
+			}
+			if _, err := s.Put(t.Context(), "t.a", []byte("1")); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknown) {
+				t.Errorf("write in a session: %v", err)
+			}
+			if _, ok := n.Get("t.a"); ok {
+				t.Error("it was applied")
+			}
+		})
 	}
 }
 
