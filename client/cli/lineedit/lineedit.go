@@ -410,8 +410,10 @@ func (e *Editor) redraw() {
 		e.up(e.row)
 	}
 	e.width = max(e.o.Width(), 8)
-	e.out.WriteString("\r\x1b[J")
+	// Not `\r\x1b[J`: what is cleared from the first cell of the screen on, tmux keeps as history, a copy with each key.
+	e.out.WriteString("\r\x1b[K")
 	e.out.WriteString(visible(e.prompt))
+	e.out.WriteString("\x1b[J")
 	e.out.WriteString(visible(e.line))
 	endRow, endColumn := e.place(e.line, len(e.line))
 	if endColumn == 0 && endRow > 0 {

@@ -26,6 +26,7 @@ type screen struct {
 	rows     [][]string // cells; a wide character's second cell is ""
 	row, col int
 	bells    int
+	cleared  int // times that all of it was cleared from its first cell on, which some terminals keep as history
 	partial  []byte
 }
 
@@ -52,7 +53,7 @@ func (s *screen) Write(p []byte) (int, error) {
 		case 0x1b:
 			end := strings.IndexFunc(text[2:], func(r rune) bool { return r >= '@' && r <= '~' }) + 2
 			s.escape(text[2:end], text[end])
-			text = text[end+1:]
+			text, state = text[end+1:], -1
 			continue
 		}
 		cluster, text, _, state = uniseg.FirstGraphemeClusterInString(text, state)
@@ -98,10 +99,17 @@ func (s *screen) escape(params string, final byte) {
 		s.col = min(s.width-1, min(s.col, s.width-1)+n)
 	case 'H':
 		s.row, s.col = 0, 0
+	case 'K':
+		if s.col < len(s.rows[s.row]) {
+			s.rows[s.row] = s.rows[s.row][:s.col]
+		}
 	case 'J':
 		if params == "2" {
 			s.rows, s.row = [][]string{{}}, 0
 			return
+		}
+		if s.row == 0 && s.col == 0 {
+			s.cleared++
 		}
 		s.rows = s.rows[:s.row+1]
 		if s.col < len(s.rows[s.row]) {
@@ -262,6 +270,9 @@ func TestScreenShowsTheLine(t *testing.T) {
 		_, _ = io.WriteString(fresh, "> "+e.line)
 		if strings.TrimRight(scr.String(), "\n ") != strings.TrimRight(fresh.String(), "\n ") {
 			t.Fatalf("line %q\nscreen\n%s\nwant\n%s", e.line, scr, fresh)
+		}
+		if scr.cleared > 0 {
+			t.Fatalf("tmux has %d copies of the line in its history", scr.cleared)
 		}
 		row, col := e.place(e.line, e.pos)
 		if scr.row != row || scr.col != col {

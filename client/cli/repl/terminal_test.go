@@ -94,7 +94,7 @@ func (term *terminal) shown() string {
 	defer term.mu.Unlock()
 	var b strings.Builder
 	for line := range strings.SplitSeq(strings.ReplaceAll(term.out.String(), "\r\n", "\n"), "\n") {
-		if i := strings.LastIndex(line, "\r\x1b[J"); i >= 0 {
+		if i := strings.LastIndex(line, "\r\x1b[K"); i >= 0 {
 			line = line[i:]
 		}
 		line = escapes.ReplaceAllString(line, "")
