@@ -85,6 +85,9 @@ func (sh *shell) complete(line string, pos int) (int, []lineedit.Candidate) {
 	if len(before) > 0 && strings.HasPrefix(before[0], "[ID:") {
 		before = before[1:]
 	}
+	if len(before) > 0 && strings.EqualFold(before[0], "HELP") {
+		before = before[1:] // what HELP explains: a command
+	}
 	word := line[start:pos]
 	var out []lineedit.Candidate
 	add := func(text, help string) {

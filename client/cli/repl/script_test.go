@@ -434,6 +434,8 @@ func TestCompletion(t *testing.T) {
 		"key w":              "WRITE",
 		"scan users rev":     "REVERSE",
 		"[ID:1] unw":         "UNWATCH",
+		"help scan":          "SCAN",
+		"help key bl":        "BLOB",
 	} {
 		_, got := sh.complete(line, len(line))
 		if len(got) != 1 || got[0].Text != want {
