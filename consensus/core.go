@@ -441,6 +441,12 @@ func (c *Core) Status() Status {
 	}
 }
 
+// Stored is the record that the disk holds once all that was handed out is written; false while a Ready is out, or there is something
+// for one.
+func (c *Core) Stored() (Record, bool) {
+	return c.rec, c.err == nil && !c.ready && !c.HasReady()
+}
+
 // MayServeLocal reports whether the local state is the newest there can be, without any ballot: this node is the only voter,
 // and nothing is unapplied or stopped.
 func (c *Core) MayServeLocal() bool {

@@ -31,11 +31,15 @@ func newMetrics(e *Engine, registry prometheus.Registerer) (*metrics, error) {
 	m.counter("atlas_replication_refused_total", "commands refused before they were proposed", r.Refused.Load)
 	m.counter("atlas_replication_failed_batches_total", "batches that storage refused", r.Failed.Load)
 	m.counter("atlas_replication_group_loads_total", "groups that came into memory", r.GroupLoads.Load)
+	m.counter("atlas_replication_group_reads_total", "those of them for which the disk had to be asked", r.GroupReads.Load)
 	m.collector(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "atlas_replication_batch_seconds_total", Help: "time from the intake of a batch until it was durable",
 	}, func() float64 { return time.Duration(r.BatchNanos.Load()).Seconds() }))
 	m.gauge("atlas_replication_groups_in_memory", "groups with a core in memory", func() float64 {
 		return float64(e.replicator.GroupsInMemory())
+	})
+	m.gauge("atlas_replication_groups_parked", "groups that need no read to come into memory, those there included", func() float64 {
+		return float64(e.replicator.GroupsParked())
 	})
 	m.counter("atlas_engine_expired_keys_total", "keys deleted because their time to live had passed", m.expiredKeys.Load)
 	m.counter("atlas_engine_collected_versions_total", "old versions removed", m.collectedVersions.Load)

@@ -12,6 +12,7 @@ import (
 	"github.com/atlas-edge/atlas/engine/command"
 	"github.com/atlas-edge/atlas/engine/hlc"
 	"github.com/atlas-edge/atlas/engine/storage"
+	"github.com/atlas-edge/atlas/internal/invariants"
 )
 
 // group is one group in memory. Its loop's run alone touches it, but for the atomics, which publish changes and readers load.
@@ -51,19 +52,25 @@ func (g *group) begin(clock *hlc.Clock) {
 	}
 }
 
-// loadGroup makes a group from the disk; one never written has the zero record.
+// loadGroup makes a group from what was parked of it, or from the disk; one never written has the zero record.
 func loadGroup(r *Replicator, name string) (*group, error) {
-	rec, err := loadRecord(r.opts.Store, name)
-	if err != nil {
-		return nil, err
+	rec, parked := r.registry.record(name)
+	var state command.GroupState
+	if !parked || invariants.Enabled {
+		r.metrics.GroupReads.Add(1)
+		stored, err := loadRecord(r.opts.Store, name)
+		if err != nil {
+			return nil, err
+		}
+		if state, err = loadState(r.opts.Store, name); err != nil {
+			return nil, err
+		}
+		invariants.Check(!parked || rec == stored && state == (command.GroupState{}), "group %q was parked with %+v, and the disk holds %+v, %+v", name, rec, stored, state)
+		rec = stored
 	}
 	core, err := consensus.New(r.coreOptions(rec))
 	if err != nil {
 		return nil, damage(fmt.Errorf("group %q: %w", name, err))
-	}
-	state, err := loadState(r.opts.Store, name)
-	if err != nil {
-		return nil, err
 	}
 	g := &group{name: name, core: core, state: state}
 	g.visible.Store(rec.LastTime)
@@ -101,6 +108,41 @@ func NewestTime(store *storage.Store) (newest Timestamp, err error) {
 		newest = max(newest, rec.LastTime)
 	}
 	return newest, groups.Err()
+}
+
+// parkAll offers to the registry what the disk holds, so that groups of before this start need not be read one by one. It ends early when the
+// registry has no room for more, and when the Replicator is closed.
+func (r *Replicator) parkAll() {
+	if err := r.offerAll(); err != nil {
+		r.FailIfDamaged(err)
+		if !r.closing.Load() {
+			r.opts.Logger.Warn("groups were not all read ahead; each will be when it is used", "error", err)
+		}
+	}
+}
+
+func (r *Replicator) offerAll() (err error) {
+	groups, err := r.opts.Store.Groups("")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, groups.Close()) }()
+	for groups.Next() && !r.closing.Load() {
+		if has, err := groups.HasState(); err != nil || has {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		rec, err := consensus.DecodeRecord(groups.Record())
+		if err != nil {
+			return damage(fmt.Errorf("acceptor record of group %q: %w", groups.Group(), err))
+		}
+		if !r.registry.offer(groups.Group(), &rec) {
+			return nil
+		}
+	}
+	return groups.Err()
 }
 
 // view is a group's durable state as command.Apply reads it. What the batch at hand adds is command.Overlay's part.

@@ -2,7 +2,11 @@
 
 package replication
 
-import "time"
+import (
+	"time"
+
+	"github.com/atlas-edge/atlas/engine/command"
+)
 
 // The groups of a loop form a list by use: newest ... oldest. These methods are its only writers.
 
@@ -19,11 +23,13 @@ func (l *loop) enter(name string) (*group, error) {
 	return g, nil
 }
 
-// leave takes a group out of memory. Requires: it has no part in a round that is not told yet, other than one that was not committed.
+// leave takes a group out of memory, and parks it if the disk holds what its core says. Requires: it has no part in a round that is not
+// told yet, other than one that was not committed: the core has its Ready out then, for ever.
 func (l *loop) leave(g *group) {
 	l.unlink(g)
 	delete(l.groups, g.name)
-	l.r.registry.leave(g)
+	rec, stored := g.core.Stored()
+	l.r.registry.leave(g, rec, stored && g.state == (command.GroupState{}))
 	l.r.metrics.GroupEvictions.Add(1)
 }
 

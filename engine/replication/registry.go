@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/engine/command"
 	"github.com/atlas-edge/atlas/engine/storage"
 )
@@ -51,14 +52,18 @@ type registry struct {
 	store  *storage.Store
 	seed   maphash.Seed
 	count  atomic.Int64
-	shards [64]registryShard
+	shards [registryShards]registryShard
 }
+
+const registryShards = 64
 
 type registryShard struct {
 	mu     sync.RWMutex
 	groups map[string]*group
-	// cold remembers the lists of groups that are not in memory; they cannot change while the group stays out of it.
-	cold map[string]lists
+	// parked and cold remember groups that are not in memory: those that are written, and the lists of those that are read. Neither can
+	// change while the group stays out of it.
+	parked parked
+	cold   map[string]lists
 	// entered counts the groups that came in, so that a reader does not store in cold what it read before one did.
 	entered uint64
 }
@@ -68,19 +73,22 @@ func newRegistry(store *storage.Store) *registry {
 	for i := range r.shards {
 		r.shards[i].groups = make(map[string]*group)
 		r.shards[i].cold = make(map[string]lists)
+		r.shards[i].parked = parked{seed: r.seed, bytesMax: parkedBytesMax / registryShards}
 	}
 	return r
 }
 
-func (r *registry) shard(name string) *registryShard {
-	return &r.shards[maphash.String(r.seed, name)%uint64(len(r.shards))]
+// shard gives the shard of a name, and the name's hash within it.
+func (r *registry) shard(name string) (*registryShard, uint64) {
+	h := maphash.String(r.seed, name)
+	return &r.shards[h%registryShards], parkedHash(h)
 }
 
 func (r *registry) len() int { return int(r.count.Load()) }
 
 // enter makes the group known to readers. Only the loop that owns the name may call it.
 func (r *registry) enter(g *group) {
-	s := r.shard(g.name)
+	s, _ := r.shard(g.name)
 	s.mu.Lock()
 	s.groups[g.name] = g
 	delete(s.cold, g.name)
@@ -89,28 +97,70 @@ func (r *registry) enter(g *group) {
 	r.count.Add(1)
 }
 
-// leave forgets the group. Requires: all that it wrote is durable, or was never written.
-func (r *registry) leave(g *group) {
-	s := r.shard(g.name)
+// leave forgets the group, but for rec if park is true. Requires: all that it wrote is durable, or was never written; if park is true the
+// disk holds rec of it, and no state.
+func (r *registry) leave(g *group, rec consensus.Record, park bool) {
+	s, hash := r.shard(g.name)
 	s.mu.Lock()
 	delete(s.groups, g.name)
+	if park {
+		s.parked.put(g.name, hash, &rec)
+	} else {
+		s.parked.forget(g.name, hash)
+	}
 	s.mu.Unlock()
 	r.count.Add(-1)
 }
 
+func (r *registry) parkedLen() (n int) {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.RLock()
+		n += s.parked.count
+		s.mu.RUnlock()
+	}
+	return n
+}
+
 func (r *registry) find(name string) *group {
-	s := r.shard(name)
+	s, _ := r.shard(name)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.groups[name]
 }
 
+// record gives the record of a group that is not in memory and has no state; false if the disk must be asked.
+func (r *registry) record(name string) (consensus.Record, bool) {
+	s, hash := r.shard(name)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.parked.find(name, hash)
+}
+
+// offer notes what was read of a group without state some time ago, unless it has been in memory since. False if there is no room, or
+// something was forgotten for want of it, so that this cannot be known: more need not be offered.
+func (r *registry) offer(name string, rec *consensus.Record) bool {
+	s, hash := r.shard(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.parked.lost || !s.parked.room(name) {
+		return false
+	}
+	if s.groups[name] == nil && !s.parked.has(name, hash) {
+		s.parked.put(name, hash, rec)
+	}
+	return true
+}
+
 // view is ReadView for a reader that read the clock before, first by Wall and then by Read.
 func (r *registry) view(name string, wall, now Timestamp) (ReadView, error) {
-	s := r.shard(name)
+	s, hash := r.shard(name)
 	s.mu.RLock()
 	g := s.groups[name]
 	cold, known := s.cold[name]
+	if g == nil && !known {
+		_, known = s.parked.find(name, hash) // has no lists
+	}
 	entered := s.entered
 	s.mu.RUnlock()
 	if g != nil {

@@ -98,7 +98,8 @@ type Replicator struct {
 type Metrics struct {
 	Batches, Commands, Refused, Failed atomic.Uint64
 	BatchNanos                         atomic.Uint64
-	GroupLoads, GroupEvictions         atomic.Uint64
+	// GroupReads are the loads for which the disk had to be asked.
+	GroupLoads, GroupReads, GroupEvictions atomic.Uint64
 }
 
 // New starts the event loops. The caller ends them with Close.
@@ -122,6 +123,7 @@ func New(o Options) (*Replicator, error) {
 		r.running.Go(l.run)
 		r.running.Go(l.publish)
 	}
+	r.running.Go(r.parkAll)
 	return r, nil
 }
 
@@ -147,6 +149,9 @@ func (r *Replicator) Err() error {
 
 // Metrics gives the counters.
 func (r *Replicator) Metrics() *Metrics { return &r.metrics }
+
+// GroupsParked is the number of groups of which is remembered what is needed to bring them into memory, and that of groups there that were.
+func (r *Replicator) GroupsParked() int { return r.registry.parkedLen() }
 
 // GroupsInMemory is the number of groups that have a core now.
 func (r *Replicator) GroupsInMemory() int { return r.registry.len() }

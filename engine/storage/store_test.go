@@ -712,3 +712,52 @@ func TestLatencies(t *testing.T) {
 		}
 	}
 }
+
+// TestGroupsWithState walks groups of which some have state, of one name or several, and asks each whether it has: in the view that the
+// walk is of, and also when only some are asked.
+func TestGroupsWithState(t *testing.T) {
+	s := mustOpen(t, memOptions(vfs.NewMem()))
+	defer mustClose(t, s)
+	b := s.NewBatch()
+	defer b.Close()
+	state := map[string]int{"a": 1, "ab": 0, "b": 0, "c": 3, "c/x": 0, "d": 2, "da": 1, "z": 0}
+	for group, n := range state {
+		b.SetRecord(group, []byte("r"))
+		for i := range n {
+			b.SetState(group, fmt.Sprintf("s%d", i), []byte("v"))
+		}
+	}
+	b.SetState("bb", "of no record", []byte("v"))
+	if err := b.Commit(true); err != nil {
+		t.Fatal(err)
+	}
+	for every := 1; every <= 3; every++ {
+		gs, err := s.Groups("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		later := s.NewBatch() // the walk does not see it
+		later.SetState("z", "later", []byte("v"))
+		if err := later.Commit(true); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for ; gs.Next(); n++ {
+			if n%every != 0 {
+				continue
+			}
+			if has, err := gs.HasState(); err != nil || has != (state[gs.Group()] > 0) {
+				t.Errorf("every %d: group %s has state: %v, %v", every, gs.Group(), has, err)
+			}
+		}
+		if err := errors.Join(gs.Err(), gs.Close()); err != nil || n != len(state) {
+			t.Fatalf("%d groups, want %d: %v", n, len(state), err)
+		}
+		later.Reset()
+		later.DeleteState("z", "later")
+		if err := later.Commit(true); err != nil {
+			t.Fatal(err)
+		}
+		later.Close()
+	}
+}

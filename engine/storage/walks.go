@@ -4,6 +4,7 @@ package storage
 
 import (
 	"bytes"
+	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -148,6 +149,8 @@ type GroupScan struct {
 	walk
 	group  string
 	record []byte
+	states *pebble.Iterator // over the groups' state, of the same view; nil before HasState was asked
+	key    []byte
 }
 
 func (r *reader) Groups(after string) (*GroupScan, error) {
@@ -184,3 +187,41 @@ func (g *GroupScan) Group() string { return g.group }
 
 // Record is its acceptor record, valid until the next call of Next.
 func (g *GroupScan) Record() []byte { return g.record }
+
+// HasState says whether the group at hand has state of any name, in the view that the walk is of.
+func (g *GroupScan) HasState() (bool, error) {
+	if g.it == nil || g.err != nil {
+		return false, g.err
+	}
+	g.key = appendGroup(g.key[:0], kindState, g.group)
+	bare := g.key
+	g.key = append(g.key, 0)
+	if g.states == nil {
+		states, err := g.it.Clone(pebble.CloneOptions{IterOptions: &pebble.IterOptions{
+			LowerBound: bytes.Clone(g.key), UpperBound: []byte{kindState + 1, 0},
+		}})
+		if err != nil {
+			g.fail(err)
+			return false, g.err
+		}
+		g.states = states
+		states.First()
+	} else if g.states.Valid() && bytes.Compare(g.states.Key(), bare) < 0 {
+		g.states.SeekGE(g.key)
+	}
+	if err := g.states.Error(); err != nil {
+		g.fail(err)
+		return false, g.err
+	}
+	return g.states.Valid() && bytes.HasPrefix(g.states.Key(), bare), nil
+}
+
+// Close gives the walk back.
+func (g *GroupScan) Close() error {
+	var err error
+	if g.states != nil {
+		err = g.states.Close()
+		g.states = nil
+	}
+	return errors.Join(err, g.walk.Close())
+}

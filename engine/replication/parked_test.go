@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/atlas-edge/atlas/consensus"
+	"github.com/atlas-edge/atlas/engine/command"
+	"github.com/atlas-edge/atlas/engine/storage"
+	"github.com/atlas-edge/atlas/internal/invariants"
+)
+
+// soleRecord is the record of a sole voter after so many slots.
+func soleRecord(slot consensus.Slot, round uint64) consensus.Record {
+	b := consensus.Ballot{Cfg: 1, Round: round, Node: 1}
+	return consensus.Record{
+		Promised: b, Accepted: b, Last: slot, Commit: slot, Applied: slot, First: slot + 1,
+		LastTime: 1_000 + uint64(slot), AppliedTime: 1_000 + uint64(slot), LastChain: 7 * uint64(slot), AppliedChain: 7 * uint64(slot), Established: 1,
+	}
+}
+
+// TestParkedAgainstMap puts, changes and forgets records of names of all lengths at random, and compares with a map.
+func TestParkedAgainstMap(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	p := parked{seed: maphash.MakeSeed(), bytesMax: math.MaxInt}
+	want := map[string]*consensus.Record{}
+	names := make([]string, 3_000)
+	for i := range names {
+		names[i] = fmt.Sprintf("%d%s", i, strings.Repeat("n", rng.IntN(storage.GroupLenMax-4)))
+	}
+	hash := func(name string) uint64 { return parkedHash(maphash.String(p.seed, name)) }
+	for range 30_000 {
+		name := names[rng.IntN(len(names))]
+		switch rng.IntN(8) {
+		case 0:
+			p.forget(name, hash(name))
+			want[name] = nil
+		case 1: // not like the others: it has a log
+			rec := soleRecord(9, 1)
+			rec.First = 5
+			p.put(name, hash(name), &rec)
+			want[name] = nil
+		default:
+			rec := soleRecord(consensus.Slot(1+rng.Uint64N(uint64(consensus.SlotMax))), rng.Uint64N(1<<32))
+			rec.Established = rng.Uint64N(4)
+			p.put(name, hash(name), &rec)
+			want[name] = &rec
+		}
+	}
+	for _, name := range names {
+		rec, noted := want[name]
+		got, ok := p.find(name, hash(name))
+		if ok != (rec != nil) || ok && got != *rec {
+			t.Fatalf("%.9s: got %+v %v, want %+v", name, got, ok, rec)
+		}
+		if p.has(name, hash(name)) != noted {
+			t.Fatalf("%.9s: has is not %v", name, noted)
+		}
+	}
+	if len(p.shapes) != 4 {
+		t.Errorf("%d shapes, want 4", len(p.shapes))
+	}
+}
+
+// TestParkedOdd: what a compact entry cannot say is not remembered, and the 33rd shape is not either.
+func TestParkedOdd(t *testing.T) {
+	p := parked{seed: maphash.MakeSeed(), bytesMax: math.MaxInt}
+	for name, change := range map[string]func(r *consensus.Record){
+		"untouched":         func(r *consensus.Record) { *r = consensus.Record{} },
+		"not applied":       func(r *consensus.Record) { r.Applied-- },
+		"keeps a log":       func(r *consensus.Record) { r.First-- },
+		"promised another":  func(r *consensus.Record) { r.Promised.Round++ },
+		"round of 33 bits":  func(r *consensus.Record) { r.Promised.Round, r.Accepted.Round = 1<<32, 1<<32 },
+		"as if of 32 bits":  nil,
+		"promised globally": func(r *consensus.Record) { r.GlobalPromises[0].Ballot = r.Promised; r.Promised.Round++ },
+	} {
+		rec := soleRecord(4, math.MaxUint32)
+		if change != nil {
+			change(&rec)
+		}
+		p.put(name, 5, &rec)
+		if got, ok := p.find(name, 5); ok != (change == nil) || ok && got != rec {
+			t.Errorf("%s: got %+v %v", name, got, ok)
+		}
+	}
+	for i := range shapesMax {
+		rec := soleRecord(4, 1)
+		rec.Established = uint64(1 + i) // 1 is known
+		p.put(fmt.Sprint(i), 6, &rec)
+		if _, ok := p.find(fmt.Sprint(i), 6); !ok {
+			t.Errorf("shape %d of %d was not remembered", i+1, shapesMax)
+		}
+	}
+	rec := soleRecord(4, 1)
+	rec.Established = shapesMax + 1
+	p.put("one past", 6, &rec)
+	if _, ok := p.find("one past", 6); ok || len(p.shapes) != shapesMax {
+		t.Errorf("%d shapes are remembered, want %d", len(p.shapes), shapesMax)
+	}
+}
+
+// TestParkedLimit: at the limit all is remembered, one entry past it the others are forgotten.
+func TestParkedLimit(t *testing.T) {
+	const perBlock = parkedBlockLen / (parkedHead + 4)
+	p := parked{seed: maphash.MakeSeed(), bytesMax: 2 * parkedBlockLen}
+	put := func(i int) bool {
+		name := fmt.Sprintf("%04d", i)
+		rec := soleRecord(consensus.Slot(i+1), 1)
+		p.put(name, parkedHash(maphash.String(p.seed, name)), &rec)
+		return p.lost
+	}
+	known := func(i int) bool {
+		name := fmt.Sprintf("%04d", i)
+		rec, ok := p.find(name, parkedHash(maphash.String(p.seed, name)))
+		return ok && rec == soleRecord(consensus.Slot(i+1), 1)
+	}
+	for i := range 2 * perBlock {
+		if put(i) {
+			t.Fatalf("something was forgotten at %d of %d", i+1, 2*perBlock)
+		}
+	}
+	for i := range 2 * perBlock {
+		if !known(i) {
+			t.Fatalf("%d of %d is not remembered at the limit", i, 2*perBlock)
+		}
+	}
+	if !put(2*perBlock) || !known(2*perBlock) || known(0) || len(p.blocks) != 1 {
+		t.Fatalf("one past the limit: %d blocks", len(p.blocks))
+	}
+}
+
+// checkParked holds all that is parked against the disk. Requires: nothing is under way.
+func checkParked(r *Replicator, names []string) (known int, err error) {
+	for _, name := range names {
+		rec, ok := r.registry.record(name)
+		if !ok || r.registry.find(name) != nil {
+			continue
+		}
+		known++
+		stored, err := loadRecord(r.opts.Store, name)
+		if err != nil {
+			return known, err
+		}
+		state, err := loadState(r.opts.Store, name)
+		if err != nil {
+			return known, err
+		}
+		if rec != stored || state != (command.GroupState{}) {
+			return known, fmt.Errorf("group %q is parked as %+v, the disk has %+v, state %+v", name, rec, stored, state)
+		}
+	}
+	return known, nil
+}
+
+// TestParkedAhead starts a node on a directory with many groups, some with state, and writes to them while they are read ahead, more than there is
+// room for. What is parked is what the disk holds, by whichever way it came to be there, and it is all that has no state.
+func TestParkedAhead(t *testing.T) {
+	const groups, odd = 2_000, 10
+	fs := vfs.NewMem()
+	names := make([]string, groups)
+	write := func(n *node, step, offset int) {
+		t.Helper()
+		var all sync.WaitGroup
+		for i := offset; i < groups; i += step {
+			c := command.Command{Mutations: []command.Mutation{{Kind: command.Put, Rest: []byte(".k"), Value: []byte("v")}}}
+			if i%odd == 0 {
+				c.Mutations[0].Rest, c.Mutations[0].WormTTL = fmt.Appendf(nil, ".w%d", offset), time.Hour
+			}
+			all.Go(func() {
+				if r, err := n.Propose(context.Background(), names[i], c.AppendTo(nil)); err != nil || r.Outcome != command.Applied {
+					t.Error(r, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	for i := range names {
+		names[i] = fmt.Sprintf("g%d", i)
+	}
+	func() {
+		n := openNodeOn(t, fs, 2, 1, time.Hour)
+		write(n, 1, 0)
+		if err := errors.Join(n.Close(), n.store.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	n := openNodeOn(t, fs, 2, 1, time.Hour)
+	for _, l := range n.loops {
+		l.most = 50
+	}
+	for offset := range 3 {
+		write(n, 3, offset+1)
+	}
+	eventually(t, "all without state are in memory or parked", func() bool {
+		for i, name := range names {
+			_, parked := n.registry.record(name)
+			if i%odd != 0 && !parked && n.registry.find(name) == nil {
+				return false
+			}
+		}
+		return true
+	})
+	// The last surplus leaves after the answers.
+	eventually(t, "100 groups in memory", func() bool { return n.GroupsInMemory() <= 100 })
+	known, err := checkParked(n.Replicator, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if least := groups - groups/odd - 100; known < least {
+		t.Fatalf("%d groups are parked, want at least %d", known, least)
+	}
+	for i := 0; i < groups; i += odd {
+		if _, ok := n.registry.record(names[i]); ok {
+			t.Fatalf("group %s has state and is parked", names[i])
+		}
+	}
+	// Those that are brought in from there go on where they were.
+	before := n.Metrics().GroupReads.Load()
+	for _, i := range []int{1, 2, 3, 1_001, 1_999} {
+		rec, _, err := n.Record(names[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Propose(t.Context(), names[i], put(".k", "w")); err != nil {
+			t.Fatal(err)
+		}
+		if now, _, err := n.Record(names[i]); err != nil || now.Last != rec.Last+1 {
+			t.Fatalf("slot %d follows %d, %v", now.Last, rec.Last, err)
+		}
+	}
+	if got := n.Metrics().GroupReads.Load(); got != before && !invariants.Enabled {
+		t.Fatalf("%d parked groups were read from the disk", got-before)
+	}
+}
+
+// TestOfferedLate: what was read of a group before it was written again does not count, neither while it is in memory nor after.
+func TestOfferedLate(t *testing.T) {
+	n := openNode(t, 1, time.Hour)
+	n.loops[0].most = 1
+	propose := func(group string) consensus.Record {
+		t.Helper()
+		if _, err := n.Propose(t.Context(), group, put(".k", "v")); err != nil {
+			t.Fatal(err)
+		}
+		rec, _, err := n.Record(group)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rec
+	}
+	early := propose("g")
+	want := propose("g")
+	n.registry.offer("g", &early)
+	if rec, ok := n.registry.record("g"); ok {
+		t.Fatalf("while in memory it is parked as %+v", rec)
+	}
+	propose("other")
+	eventually(t, "g is not in memory", func() bool { return n.registry.find("g") == nil })
+	n.registry.offer("g", &early)
+	if rec, ok := n.registry.record("g"); !ok || rec != want {
+		t.Fatalf("parked is %+v %v, want %+v", rec, ok, want)
+	}
+	untouched := soleRecord(5, 1)
+	n.registry.offer("untouched", &untouched)
+	if rec, ok := n.registry.record("untouched"); !ok || rec != untouched {
+		t.Fatalf("what was offered in time is %+v %v", rec, ok)
+	}
+
+	// Where there is no room, nothing that is known goes for what is offered. What is forgotten for want of room does not come back.
+	s, hash := n.registry.shard("g")
+	s.parked.bytesMax = parkedBlockLen
+	inShard := func(i int) string {
+		for ; ; i += 1_000_000 {
+			name := fmt.Sprintf("x%d", i)
+			if other, _ := n.registry.shard(name); other == s {
+				return name
+			}
+		}
+	}
+	for i := 0; n.registry.offer(inShard(i), &untouched); i++ {
+		if i == parkedBlockLen {
+			t.Fatal("there is room for ever")
+		}
+	}
+	if rec, ok := n.registry.record("g"); !ok || rec != want {
+		t.Fatalf("when there is no more room, parked is %+v %v, want %+v", rec, ok, want)
+	}
+	full := inShard(parkedBlockLen)
+	s.parked.put(full, parkedHash(maphash.String(n.registry.seed, full)), &untouched) // as by a group that leaves memory
+	if s.parked.has("g", hash) || n.registry.offer("g", &early) || s.parked.has("g", hash) {
+		t.Fatal("an old record counts again once the newer is forgotten")
+	}
+}
+
+// TestNothingParkedOfARefusedRound: a group whose round was refused has a core that is ahead of the disk. It is read anew.
+func TestNothingParkedOfARefusedRound(t *testing.T) {
+	fs := newHoldFS()
+	n := openNodeOn(t, fs, 1, 1, time.Hour)
+	n.loops[0].most = 1
+	for _, g := range []string{"a", "b"} { // a leaves for b, and is parked
+		if _, err := n.Propose(t.Context(), g, put(".k", "v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parked := func() bool { _, ok := n.registry.record("a"); return ok && n.registry.find("a") == nil }
+	eventually(t, "a is parked", parked)
+	propose := func() error { _, err := n.Propose(t.Context(), "a", put(".k", "w")); return err }
+	fs.free.Store(0)
+	eventually(t, "a refused round", func() bool { return errors.Is(propose(), ErrUnavailable) }) // the figure is up to 100 ms old
+	if parked() {
+		t.Fatal("a is parked, from a core that went further than the disk, or as it was before that")
+	}
+	before, _, err := n.Record("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs.free.Store(1 << 40)
+	eventually(t, "room", func() bool { return propose() == nil })
+	if rec, _, err := n.Record("a"); err != nil || rec.Last != before.Last+1 {
+		t.Fatalf("record %+v, %v, want slot %d", rec, err, before.Last+1)
+	}
+}
