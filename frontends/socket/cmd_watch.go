@@ -16,7 +16,7 @@ type watching struct {
 	w      watch
 	cancel context.CancelFunc
 	asked  atomic.Bool   // by UNWATCH, QUIT or the end of the client's sending: it ends with OK
-	done   chan struct{} // closed after its last line was handed over
+	done   chan struct{} // closed after its last line was handed over, an error too
 }
 
 // stop ends the watch as its client asked, and waits until its last line was handed over.
@@ -49,10 +49,10 @@ func (c *conn) startWatch(q *request, id []byte) error {
 	return nil
 }
 
-// runWatch sends events until the watch ends. Those that are there already go out together.
+// runWatch sends events until the watch ends. Those that are there already go out together. The caller closes done when the error
+// is told, if there is one.
 func (q *request) runWatch() error {
 	w := q.watch
-	defer close(w.done)
 	defer w.cancel()
 	err := q.events(w)
 	if closing := w.w.Close(); err == nil {

@@ -30,6 +30,8 @@ type fake struct {
 	hook func(ctx context.Context, op string, key []byte) error
 	// looked, when set, runs when a watch has found nothing and is about to say so.
 	looked func()
+	// gone, when set, is what watches end with that have found nothing.
+	gone error
 	// forgetful scans give a row less the second time.
 	forgetful bool
 }
@@ -361,8 +363,11 @@ func (w *fakeWatch) Next(ctx context.Context) (engine.Event, error) {
 				return ev, nil
 			}
 		}
-		moved := w.f.moved
+		moved, gone := w.f.moved, w.f.gone
 		w.f.mu.Unlock()
+		if gone != nil {
+			return engine.Event{}, gone
+		}
 		select {
 		case <-moved:
 		case <-ctx.Done():

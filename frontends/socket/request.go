@@ -130,6 +130,9 @@ func (q *request) runTagged() {
 	if err := q.run(); err != nil {
 		c.end(endFatal)
 	}
+	if q.watch != nil {
+		close(q.watch.done)
+	}
 	c.out.flush()
 	if err := q.sess.Close(); err != nil {
 		c.srv.opts.Logger.Debug("closing a tagged command's session", "error", err)

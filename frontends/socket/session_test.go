@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/atlas-edge/atlas/engine"
 )
@@ -110,6 +111,40 @@ func TestUnwatchBetweenQuestions(t *testing.T) {
 	}
 	sc.out.flush()
 	c.want("[ID:w] EVENT PUT 1 t.a", "[ID:w] OK")
+}
+
+// A watch that fails has ended when its error is on its way, not before: else the OK of an UNWATCH, or the answer of a command that takes
+// its id, may overtake the error and be taken for its. G22.
+func TestWatchEndsWithItsError(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, f *fake, s *Server, dial func() *client) {
+		f.rows["b.large"] = fakeRow{value: make([]byte, smallReplyMax)}
+		c := dial()
+		c.greet()
+		const blobs = pendingMax/smallReplyMax + 2
+		c.send("[ID:w] WATCH t\r\n" + strings.Repeat("[ID:b] KEY BLOB GET b.large\r\n", blobs))
+		synctest.Wait() // one worker waits for the client, the answers of the others are pending
+		sc := s.snapshot(nil)[0]
+		if sc.out.fill < pendingMax {
+			t.Fatalf("%d bytes are pending, want %d", sc.out.fill, pendingMax)
+		}
+		f.mu.Lock()
+		f.gone = engine.Errorf(engine.ClassNotFound, "changes are no longer all kept")
+		f.change(engine.EventPut, "other.a", fakeRow{})
+		f.mu.Unlock()
+		synctest.Wait()
+		if sc.watches["w"].ended() {
+			t.Error("the watch has ended before its error could be written")
+		}
+		told := 0
+		for range blobs + 1 { // in any order
+			if c.answer() == "[ID:w] ERROR WARN not_found: changes are no longer all kept\n" {
+				told++
+			}
+		}
+		if told != 1 {
+			t.Errorf("the watch's error came %d times", told)
+		}
+	})
 }
 
 // askedContext tells when it is asked whether it has ended.
