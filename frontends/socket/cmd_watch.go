@@ -3,6 +3,7 @@
 package socket
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strconv"
@@ -114,15 +115,13 @@ func (q *request) event(ev engine.Event) {
 	q.end(append(appendKey(b, ev.Key), crlf...))
 }
 
-// unwatch ends a watch by the id in the command, or by the command's own id: then the watch's last line answers both.
+// unwatch ends a watch by the id in the command, or by the command's own.
 func (q *request) unwatch() error {
-	id := q.cmd.name
-	own := len(id) == 0
-	if own {
-		if len(q.tag) == 0 {
+	id, tag := q.cmd.name, q.id()
+	if len(id) == 0 {
+		if id = tag; id == nil {
 			return usageError("UNWATCH <id>, or [ID:<id>] UNWATCH")
 		}
-		id = q.tag[len(idOpen) : len(q.tag)-len("] ")]
 	}
 	w := q.c.watches[string(id)]
 	if w == nil || w.ended() {
@@ -130,7 +129,7 @@ func (q *request) unwatch() error {
 	}
 	w.stop()
 	delete(q.c.watches, string(id))
-	if !own {
+	if !bytes.Equal(id, tag) { // else the watch's last line answers both
 		q.ok()
 	}
 	return nil

@@ -250,15 +250,15 @@ func (c *conn) begin(id []byte) *request {
 
 // mayRunTagged refuses what a request id cannot have.
 func (c *conn) mayRunTagged(q *request, id []byte) error {
-	switch v := q.cmd.verb; {
+	v := q.cmd.verb
+	switch {
 	case v == verbBegin || v == verbCommit || v == verbRollback:
 		return invalid("a transaction is a matter of the connection: its commands take no request id")
 	case v == verbUnwatch || v == verbQuit:
-		return nil
 	case c.sess.InTxn():
 		return invalid("a transaction is open on this connection: its commands take no request id")
 	}
-	if len(c.watches) == 0 {
+	if v == verbUnwatch && (len(q.cmd.name) == 0 || bytes.Equal(q.cmd.name, id)) || len(c.watches) == 0 {
 		return nil
 	}
 	if w := c.watches[string(id)]; w != nil && !w.ended() {

@@ -54,6 +54,14 @@ func (q *request) finish(err error) error {
 	return nil
 }
 
+// id is the request id in the tag, nil if there is none.
+func (q *request) id() []byte {
+	if len(q.tag) == 0 {
+		return nil
+	}
+	return q.tag[len(idOpen) : len(q.tag)-len("] ")]
+}
+
 // end hands an answer's lines over.
 func (q *request) end(b []byte) {
 	if q.c.out.end(b) {
