@@ -5,6 +5,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math"
 	"time"
@@ -44,6 +45,7 @@ type Txn struct {
 	reads  map[string]struct{}
 	ranges []command.Range
 	until  uint64 // the earliest expiry among what was read; 0 is none
+	denied bool   // it was told that it may not do something, so that it rests on the grants even if it read nothing
 }
 
 // Mark is a point in a transaction's writes to which they can be rolled back.
@@ -181,7 +183,7 @@ func (t *Txn) command() *command.Command {
 	for _, rest := range t.writes.keys {
 		c.Mutations = append(c.Mutations, t.writes.newest[rest].mutation([]byte(rest)))
 	}
-	if len(t.reads)+len(t.ranges) > 0 {
+	if len(t.reads)+len(t.ranges) > 0 || t.denied {
 		c.Reads = &command.ReadSet{Snapshot: t.at, ValidUntil: t.until}
 		for _, r := range t.ranges {
 			if !bytes.Equal(r.Lower, r.Upper) { // equal: a scan that was never walked
@@ -252,6 +254,7 @@ func (t *Txn) allow(v authz.Verb, k key.Key) error {
 		return err
 	}
 	if err := gate.key(v, k.Rest()); err != nil {
+		t.denied = t.denied || errors.Is(err, ErrDenied)
 		return t.e.readError(err)
 	}
 	return nil

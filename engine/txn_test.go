@@ -318,6 +318,40 @@ func total(t *testing.T, s *engine.Session) int {
 	return sum
 }
 
+// A transaction to which something was hidden or refused rests on the grants, also if it read nothing else: once they are widened it stands
+// at no point of the order behind that. G14, G16.
+func TestTxnRestsOnGrants(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		asked func(s *engine.Session) error
+		found error
+	}{
+		{"hidden", func(s *engine.Session) error { _, err := s.Get(t.Context(), []byte("t.k")); return err }, engine.ErrNotFound},
+		{"refused", func(s *engine.Session) error { _, err := s.Put(t.Context(), request("t.k", "x")); return err }, engine.ErrDenied},
+	} {
+		for _, widened := range []bool{false, true} {
+			t.Run(fmt.Sprint(c.name, ", then widened: ", widened), func(t *testing.T) {
+				e := open(t, vfs.NewMem())
+				owner, other := as(t, e, "owner"), as(t, e, "other")
+				put(t, owner, "t.k", "x")
+				must(t, owner.Grant(t.Context(), []byte("t.k"), "owner", engine.PermOwner))
+				must(t, other.Begin(t.Context()))
+				wantErr(t, c.asked(other), c.found)
+				put(t, other, "t.seen", "nothing")
+				if widened {
+					must(t, owner.Grant(t.Context(), []byte("t.k"), "other", engine.PermOwner))
+				}
+				_, err := other.Commit(t.Context())
+				if widened {
+					wantErr(t, err, engine.ErrConflict)
+					return
+				}
+				must(t, err)
+			})
+		}
+	}
+}
+
 // A condition in a transaction needs READ, as it does outside of one: it would tell whether a hidden key exists. G13.
 func TestTxnConditionNeedsRead(t *testing.T) {
 	e := open(t, vfs.NewMem())
