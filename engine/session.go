@@ -334,7 +334,7 @@ func (s *Session) Begin(ctx context.Context) error {
 	return err
 }
 
-// Commit ends the transaction and returns the version of its writes, 0 if there were none. Whatever it returns, the transaction is over.
+// Commit ends the transaction and returns the version of its writes, 0 if nothing changed. Whatever it returns, the transaction is over.
 func (s *Session) Commit(ctx context.Context) (uint64, error) {
 	if s.txn == nil {
 		return 0, Errorf(ClassInvalid, "no transaction is open")

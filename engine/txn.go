@@ -147,7 +147,7 @@ func (t *Txn) Rollback() error {
 }
 
 // Commit makes the writes happen, all at one version, or none of them: then the error is a conflict (run it again), or
-// unknown. Whatever it returns, the transaction is over.
+// unknown. The version is 0 if nothing changed. Whatever it returns, the transaction is over.
 func (t *Txn) Commit(ctx context.Context) (uint64, error) {
 	if err := t.acquire(); err != nil {
 		_ = t.end() // the first error says more; the snapshot is released all the same
@@ -171,7 +171,7 @@ func (t *Txn) Commit(ctx context.Context) (uint64, error) {
 	}
 	c.Admin = admin
 	result, err := t.e.propose(ctx, group, c)
-	if err != nil {
+	if err != nil || result.Changes == 0 {
 		return 0, err
 	}
 	return result.Version, nil

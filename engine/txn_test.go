@@ -352,6 +352,33 @@ func TestTxnRestsOnGrants(t *testing.T) {
 	}
 }
 
+// The version of a commit is that of what it changed: to delete what is absent changes nothing, as outside of a transaction. It once had
+// a version that no key and no event bears.
+func TestTxnThatChangesNothing(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	s := trusted(e)
+	put(t, s, "t.a", "x")
+	for _, c := range []struct {
+		name    string
+		run     func()
+		changes bool
+	}{
+		{"nothing", func() {}, false},
+		{"absent key deleted", func() { del(t, s, "t.none") }, false},
+		{"written and deleted", func() { put(t, s, "t.new", "x"); del(t, s, "t.new") }, false},
+		{"absent key deleted beside a write", func() { del(t, s, "t.none"); put(t, s, "t.b", "x") }, true},
+		{"key deleted", func() { del(t, s, "t.a") }, true},
+	} {
+		must(t, s.Begin(t.Context()))
+		c.run()
+		v, err := s.Commit(t.Context())
+		must(t, err)
+		if (v != 0) != c.changes {
+			t.Errorf("%s: committed at version %d", c.name, v)
+		}
+	}
+}
+
 // A condition in a transaction needs READ, as it does outside of one: it would tell whether a hidden key exists. G13.
 func TestTxnConditionNeedsRead(t *testing.T) {
 	e := open(t, vfs.NewMem())
