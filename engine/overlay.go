@@ -30,6 +30,9 @@ type pending struct {
 	worm    uint64
 }
 
+// writeOnce says whether the write, if there is one, is to stay as it is, until it is taken back. Its time has yet to begin.
+func (p *pending) writeOnce() bool { return p != nil && (p.wormTTL != 0 || p.worm != 0) }
+
 func newOverlay() *overlay { return &overlay{newest: make(map[string]*pending)} }
 
 // put adds a write and takes the value over.

@@ -346,6 +346,9 @@ func (t *Txn) put(k key.Key, m command.Mutation, ifAbsent bool, ifVersion *uint6
 	if err := t.allow(authz.VerbWrite, k); err != nil {
 		return err
 	}
+	if p := t.writes.get(string(k.Rest()), math.MaxInt); p.writeOnce() {
+		return Errorf(ClassDenied, "%s is write-once, written by this transaction", key.Text(k.Bytes()))
+	}
 	if ifAbsent || ifVersion != nil {
 		if err := t.allow(authz.VerbRead, k); err != nil { // a condition tells whether the key exists
 			return err

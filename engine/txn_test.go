@@ -379,6 +379,39 @@ func TestTxnThatChangesNothing(t *testing.T) {
 	}
 }
 
+// What a transaction wrote as write-once it cannot write again itself: the second write once took the place of the first, and its protection
+// with it, though both were answered. To take it back is not to overwrite it. G10.
+func TestTxnKeepsItsOwnWriteOnce(t *testing.T) {
+	until := time.Now().Add(time.Hour)
+	for name, r := range map[string]engine.PutRequest{
+		"for a time":        {Key: []byte("t.k"), Value: []byte("first"), WormTTL: time.Hour},
+		"up to a time":      {Key: []byte("t.k"), Value: []byte("first"), WormUntil: until},
+		"that expires, too": {Key: []byte("t.k"), Value: []byte("first"), WormTTL: time.Hour, TTL: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := open(t, vfs.NewMem())
+			s := trusted(e)
+			x, err := s.BeginTxn(t.Context())
+			must(t, err)
+			must(t, x.Put(request("t.k", "not protected")))
+			mark := x.Savepoint()
+			must(t, x.Put(r))
+			wantErr(t, x.Put(request("t.k", "second")), engine.ErrDenied)
+			wantErr(t, x.Delete(engine.DeleteRequest{Key: []byte("t.k")}), engine.ErrDenied)
+			must(t, x.RollbackTo(mark))
+			must(t, x.Put(request("t.k", "again")))
+			must(t, x.Put(r))
+			_, err = x.Commit(t.Context())
+			must(t, err)
+			if got := get(t, s, "t.k"); got != "first" {
+				t.Errorf("got %q", got)
+			}
+			_, err = s.Put(t.Context(), request("t.k", "third"))
+			wantErr(t, err, engine.ErrDenied)
+		})
+	}
+}
+
 // A condition in a transaction needs READ, as it does outside of one: it would tell whether a hidden key exists. G13.
 func TestTxnConditionNeedsRead(t *testing.T) {
 	e := open(t, vfs.NewMem())
