@@ -101,7 +101,7 @@ func (s *Session) Groups(ctx context.Context, after string, limit int) ([]string
 	}
 	var names []string
 	err := s.e.eachGroup(ctx, after, func(group string) (bool, error) {
-		known, err := s.knows(group)
+		known, err := s.knows(ctx, group)
 		if known {
 			names = append(names, group)
 		}
@@ -112,7 +112,7 @@ func (s *Session) Groups(ctx context.Context, after string, limit int) ([]string
 
 // knows says whether the caller may know that a group exists: it is public, has a table that the caller may read, or the
 // caller is an admin. A group is often named as its table.
-func (s *Session) knows(group string) (bool, error) {
+func (s *Session) knows(ctx context.Context, group string) (bool, error) {
 	a, err := s.e.access(s.principal, group)
 	if err != nil {
 		return false, err
@@ -123,11 +123,12 @@ func (s *Session) knows(group string) (bool, error) {
 	if admin, err := s.e.isAdmin(s.principal); admin || err != nil {
 		return admin, err
 	}
-	tables, err := s.tablesOf(group, "", 1)
+	tables, err := s.tablesOf(ctx, group, "", 1)
 	return len(tables) > 0, err
 }
 
-// Tables lists the tables that have a row and that the caller may read, after the one named, at most limit, by group and then by name.
+// Tables lists the tables that the caller may read, and a row of them, after the one named, at most limit: by group, and within one in the
+// order of their keys, in which shop/a-b is before shop/a.
 func (s *Session) Tables(ctx context.Context, after string, limit int) ([]string, error) {
 	if err := s.identified(); err != nil {
 		return nil, err
@@ -137,7 +138,7 @@ func (s *Session) Tables(ctx context.Context, after string, limit int) ([]string
 	}
 	var names []string
 	add := func(group, tableAfter string) error {
-		tables, err := s.tablesOf(group, tableAfter, limit-len(names))
+		tables, err := s.tablesOf(ctx, group, tableAfter, limit-len(names))
 		names = append(names, tables...)
 		return err
 	}
@@ -168,15 +169,15 @@ func checkListed(limit int) error {
 	return nil
 }
 
-// tablesOf lists a group's tables that the caller may read.
-func (s *Session) tablesOf(group, after string, limit int) ([]string, error) {
+// tablesOf lists a group's tables that the caller may read, and a row of them.
+func (s *Session) tablesOf(ctx context.Context, group, after string, limit int) ([]string, error) {
 	a, err := s.e.access(s.principal, group)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for len(names) < limit {
-		found, err := s.e.store.Tables(group, a.view.At, after, limit-len(names))
+		found, err := s.e.store.Tables(group, a.view.At, a.view.Now, after, limit-len(names))
 		if err != nil {
 			return nil, s.e.readError(err)
 		}
@@ -185,11 +186,17 @@ func (s *Session) tablesOf(group, after string, limit int) ([]string, error) {
 		}
 		for _, table := range found {
 			err := a.tableObject(authz.VerbRead, []byte(table[len(group):]))
+			shown := err == nil
+			if shown && a.view.KeyLists { // all of its rows may be hidden, and then so is the table
+				var rows int64
+				rows, err = s.rows(ctx, table, 1)
+				shown = rows > 0
+			}
 			switch {
-			case err == nil:
-				names = append(names, table)
-			case !errors.Is(err, ErrDenied):
+			case err != nil && !errors.Is(err, ErrDenied):
 				return nil, s.e.readError(err)
+			case shown:
+				names = append(names, table)
 			}
 		}
 		after = found[len(found)-1]
@@ -240,7 +247,7 @@ func (s *Session) TableInfo(ctx context.Context, table string) (TableInfo, error
 		return TableInfo{}, s.e.readError(err)
 	}
 	info := TableInfo{Table: table, Group: k.Group(), Owner: s.e.NodeID()}
-	if info.Rows, err = s.rows(ctx, table); err != nil {
+	if info.Rows, err = s.rows(ctx, table, RowsCountedMax); err != nil {
 		return TableInfo{}, err
 	}
 	if info.Rows == 0 {
@@ -255,10 +262,10 @@ func (s *Session) TableInfo(ctx context.Context, table string) (TableInfo, error
 	return info, nil
 }
 
-// rows counts a table's rows, up to RowsCountedMax.
-func (s *Session) rows(ctx context.Context, table string) (n int64, err error) {
+// rows counts a table's rows that the caller may read, at most limit.
+func (s *Session) rows(ctx context.Context, table string, limit int) (n int64, err error) {
 	outside := s.Fork() // not the view of an open transaction
-	scan, err := outside.Scan(ctx, ScanRequest{Prefix: []byte(table), Limit: RowsCountedMax})
+	scan, err := outside.Scan(ctx, ScanRequest{Prefix: []byte(table), Limit: limit})
 	if err != nil {
 		return 0, err
 	}
@@ -270,7 +277,7 @@ func (s *Session) rows(ctx context.Context, table string) (n int64, err error) {
 }
 
 // GroupInfo describes a group.
-func (s *Session) GroupInfo(_ context.Context, group string) (GroupInfo, error) {
+func (s *Session) GroupInfo(ctx context.Context, group string) (GroupInfo, error) {
 	if err := s.identified(); err != nil {
 		return GroupInfo{}, err
 	}
@@ -286,7 +293,7 @@ func (s *Session) GroupInfo(_ context.Context, group string) (GroupInfo, error) 
 		return GroupInfo{}, s.e.readError(err)
 	}
 	if ok {
-		ok, err = s.knows(group)
+		ok, err = s.knows(ctx, group)
 	}
 	if err != nil {
 		return GroupInfo{}, s.e.readError(err)
@@ -294,7 +301,7 @@ func (s *Session) GroupInfo(_ context.Context, group string) (GroupInfo, error) 
 	if !ok {
 		return GroupInfo{}, Errorf(ClassNotFound, "group %s", key.Text([]byte(group)))
 	}
-	tables, err := s.tablesOf(group, "", TablesListedMax)
+	tables, err := s.tablesOf(ctx, group, "", TablesListedMax)
 	if err != nil {
 		return GroupInfo{}, err
 	}

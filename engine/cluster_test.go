@@ -5,6 +5,7 @@ package engine_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -53,5 +54,63 @@ func TestHiddenTablesHaveNoGroup(t *testing.T) {
 		wantErr(t, err, engine.ErrNotFound)
 		_, err = c.s.GroupInfo(ctx, "shop")
 		must(t, err)
+	}
+}
+
+// G13: a table of which every row is hidden looks as one without a row, in the lists too: TABLE LIST once named it to those to whom
+// TABLE INFO said that there is none, so that it told when a hidden key came and went.
+func TestTablesOfHiddenRowsAreHidden(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	ctx := t.Context()
+	alice, bob, admin := as(t, e, "alice"), as(t, e, "bob"), as(t, e, "admin")
+	for _, k := range []string{"secret.a", "shop/hidden.a", "shop/mixed.a", "shop/mixed.b"} {
+		put(t, alice, k, "v")
+	}
+	for _, k := range []string{"secret.a", "shop/hidden.a", "shop/mixed.a"} {
+		must(t, alice.Grant(ctx, []byte(k), "alice", engine.PermOwner))
+	}
+	all := []string{"atlas", "secret", "shop/hidden", "shop/mixed"}
+	for _, c := range []struct {
+		s              *engine.Session
+		tables, groups []string
+	}{
+		{alice, all, []string{"atlas", "secret", "shop"}},
+		{bob, []string{"atlas", "shop/mixed"}, []string{"atlas", "shop"}},
+		{admin, all, []string{"atlas", "secret", "shop"}},
+	} {
+		tables, err := c.s.Tables(ctx, "", 10)
+		must(t, err)
+		groups, err := c.s.Groups(ctx, "", 10)
+		must(t, err)
+		if !slices.Equal(tables, c.tables) || !slices.Equal(groups, c.groups) {
+			t.Errorf("%s sees tables %q and groups %q", c.s.Principal(), tables, groups)
+		}
+		info, err := c.s.GroupInfo(ctx, "shop")
+		must(t, err)
+		if want := c.tables[len(c.tables)-len(info.Tables):]; !slices.Equal(info.Tables, want) || len(want) == 0 {
+			t.Errorf("%s sees tables %q of the group", c.s.Principal(), info.Tables)
+		}
+		page, err := c.s.Tables(ctx, "atlas", 1)
+		must(t, err)
+		if !slices.Equal(page, c.tables[1:2]) {
+			t.Errorf("%s sees page %q", c.s.Principal(), page)
+		}
+	}
+}
+
+// G11: a table of which every row has expired is not listed, swept or not.
+func TestTablesOfExpiredRows(t *testing.T) {
+	w := newWall()
+	e := open(t, vfs.NewMem(), func(o *engine.Options) { o.Now = w.now; o.SweepInterval = time.Hour })
+	s := trusted(e)
+	_, err := s.Put(t.Context(), engine.PutRequest{Key: []byte("brief.a"), TTL: time.Minute})
+	must(t, err)
+	for _, want := range [][]string{{"atlas", "brief"}, {"atlas"}} {
+		tables, err := s.Tables(t.Context(), "", 10)
+		must(t, err)
+		if !slices.Equal(tables, want) {
+			t.Errorf("tables are %q, want %q", tables, want)
+		}
+		w.add(time.Hour)
 	}
 }

@@ -38,8 +38,9 @@ type Reader interface {
 	Changes(group string, after Timestamp) (*ChangeScan, error)
 	// Groups walks the groups that have an acceptor record and sort after the name. It must be closed.
 	Groups(after string) (*GroupScan, error)
-	// Tables names the tables of a group that have a live key at the timestamp and sort after the name, at most limit.
-	Tables(group string, at Timestamp, after string, limit int) ([]string, error)
+	// Tables names the tables of a group that have a live key at the timestamp at, of which none expired at or before now (0: none did),
+	// and that come after the name, at most limit, in the order of their keys.
+	Tables(group string, at, now Timestamp, after string, limit int) ([]string, error)
 	// Count counts the live keys that the scan would give.
 	Count(ctx context.Context, o ScanOptions) (int64, error)
 	// Sample draws at most n different keys (rests) of those that the scan would give, in order. See sample.go.

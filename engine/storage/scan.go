@@ -312,8 +312,8 @@ func (r *reader) Count(ctx context.Context, o ScanOptions) (n int64, err error) 
 	return n, s.Err()
 }
 
-func (r *reader) Tables(group string, at Timestamp, after string, limit int) (names []string, err error) {
-	s, err := r.NewScan(ScanOptions{Group: group, At: at, KeysOnly: true, Lower: afterTable(group, after)})
+func (r *reader) Tables(group string, at, now Timestamp, after string, limit int) (names []string, err error) {
+	s, err := r.NewScan(ScanOptions{Group: group, At: at, Now: now, KeysOnly: true, Lower: afterTable(group, after)})
 	if err != nil {
 		return nil, err
 	}

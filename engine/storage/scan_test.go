@@ -24,6 +24,12 @@ func TestTablesBySeeking(t *testing.T) {
 	}
 	put(t, s, "shop", "/gone.x", 50, Version{Deleted: true})
 	put(t, s, "shop2", ".x", 51, Version{})
+	put(t, s, "brief", ".x", 60, Version{Expires: 70})
+	for now, want := range map[Timestamp][]string{0: {"brief"}, 69: {"brief"}, 70: nil} {
+		if got, err := s.Tables("brief", newest, now, "", 9); err != nil || !slices.Equal(got, want) {
+			t.Errorf("at %d: %q %v", now, got, err)
+		}
+	}
 	for _, c := range []struct {
 		at    Timestamp
 		after string
@@ -38,7 +44,7 @@ func TestTablesBySeeking(t *testing.T) {
 		{newest, "shop/z", 9, nil},
 		{5, "", 9, nil},
 	} {
-		got, err := s.Tables("shop", c.at, c.after, c.limit)
+		got, err := s.Tables("shop", c.at, 0, c.after, c.limit)
 		if err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%+v: %q %v", c, got, err)
 		}
