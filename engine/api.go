@@ -85,8 +85,9 @@ type PutRequest struct {
 	// IfAbsent and IfVersion are conditions, judged when the command is applied. At most one may be set.
 	IfAbsent  bool
 	IfVersion *uint64
-	// TTL, when positive, lets the value expire that long after its commit.
-	TTL time.Duration
+	// TTL, when positive, lets the value expire that long after its commit; Expires, when set, then. At most one may be set.
+	TTL     time.Duration
+	Expires time.Time
 	// WormTTL (from the commit) or WormUntil make the key write-once until then.
 	WormTTL   time.Duration
 	WormUntil time.Time

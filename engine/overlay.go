@@ -26,6 +26,7 @@ type pending struct {
 	deleted bool
 	value   []byte
 	ttl     time.Duration
+	expires uint64
 	wormTTL time.Duration
 	worm    uint64
 }

@@ -256,16 +256,28 @@ func (e *Engine) putMutation(k key.Key, r PutRequest) (command.Mutation, error) 
 		return m, Errorf(ClassInvalid, "time to live %s is outside of 1ns to %s", r.TTL, TTLMax)
 	case r.WormTTL < 0 || r.WormTTL > TTLMax:
 		return m, Errorf(ClassInvalid, "write-once time %s is outside of 1ns to %s", r.WormTTL, TTLMax)
+	case r.TTL > 0 && !r.Expires.IsZero():
+		return m, Errorf(ClassInvalid, "TTL and EXPIRES exclude each other")
 	case r.WormTTL > 0 && !r.WormUntil.IsZero():
 		return m, Errorf(ClassInvalid, "WORM TTL and WORM EXPIRES exclude each other")
 	}
-	if !r.WormUntil.IsZero() {
-		if r.WormUntil.Before(time.Unix(0, 1)) || r.WormUntil.Sub(e.opts.Now()) > TTLMax {
-			return m, Errorf(ClassInvalid, "write-once end %s is outside of 1970 to %s from now", r.WormUntil.UTC().Format(time.RFC3339), TTLMax)
-		}
-		m.WormUntil = uint64(r.WormUntil.UnixNano())
+	var err error
+	if m.Expires, err = e.instant("expiry", r.Expires); err != nil {
+		return m, err
 	}
-	return m, nil
+	m.WormUntil, err = e.instant("write-once end", r.WormUntil)
+	return m, err
+}
+
+// instant is the timestamp of a time that a client gave, 0 for none.
+func (e *Engine) instant(what string, t time.Time) (uint64, error) {
+	switch {
+	case t.IsZero():
+		return 0, nil
+	case t.Before(time.Unix(0, 1)), t.Sub(e.opts.Now()) > TTLMax:
+		return 0, Errorf(ClassInvalid, "%s %s is outside of 1970 to %s from now", what, t.UTC().Format(time.RFC3339), TTLMax)
+	}
+	return uint64(t.UnixNano()), nil
 }
 
 // Grant gives a principal a permission on a table or a key.

@@ -201,7 +201,7 @@ func (p *pending) mutation(rest []byte) command.Mutation {
 	if p.deleted {
 		return command.Mutation{Kind: command.Delete, Rest: rest}
 	}
-	return command.Mutation{Kind: command.Put, Rest: rest, Value: p.value, TTL: p.ttl, WormTTL: p.wormTTL, WormUntil: p.worm}
+	return command.Mutation{Kind: command.Put, Rest: rest, Value: p.value, TTL: p.ttl, Expires: p.expires, WormTTL: p.wormTTL, WormUntil: p.worm}
 }
 
 func (t *Txn) end() error {
@@ -367,7 +367,7 @@ func (t *Txn) put(k key.Key, m command.Mutation, ifAbsent bool, ifVersion *uint6
 		return err
 	}
 	t.writes.put(string(m.Rest), pending{
-		deleted: m.Kind == command.Delete, value: bytes.Clone(m.Value), ttl: m.TTL, wormTTL: m.WormTTL, worm: m.WormUntil,
+		deleted: m.Kind == command.Delete, value: bytes.Clone(m.Value), ttl: m.TTL, expires: m.Expires, wormTTL: m.WormTTL, worm: m.WormUntil,
 	})
 	return nil
 }

@@ -5,6 +5,7 @@ package socket
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/atlas-edge/atlas/engine"
 )
@@ -35,6 +36,7 @@ type session interface {
 	Watch(ctx context.Context, r engine.WatchRequest) (watch, error)
 	Grant(ctx context.Context, object []byte, principal string, p engine.Perm) error
 	Revoke(ctx context.Context, object []byte, principal string, p engine.Perm) error
+	Grants(ctx context.Context, prefix []byte, fn func(engine.GrantList) error) error
 
 	Begin(ctx context.Context) error
 	Commit(ctx context.Context) (uint64, error)
@@ -53,9 +55,11 @@ type session interface {
 
 // item is one value. WriteTo may be called more than once.
 type item struct {
-	version uint64
-	size    int64
-	value   interface {
+	version   uint64
+	size      int64
+	expires   time.Time // zero: never
+	wormUntil time.Time // zero: not write-once
+	value     interface {
 		Bytes() ([]byte, error)
 		WriteTo(w io.Writer) (int64, error)
 		Close() error
@@ -102,7 +106,11 @@ func (s engineSession) Get(ctx context.Context, key []byte) (item, error) {
 	if err != nil {
 		return item{}, err
 	}
-	return item{it.Version, it.Size, it}, nil
+	return itemOf(it), nil
+}
+
+func itemOf(it *engine.Item) item {
+	return item{version: it.Version, size: it.Size, expires: it.Expires, wormUntil: it.WormUntil, value: it}
 }
 
 func (s engineSession) PutLater(ctx context.Context, r engine.PutRequest) (write, error) {
@@ -132,6 +140,5 @@ func (s engineSession) Watch(ctx context.Context, r engine.WatchRequest) (watch,
 type engineScan struct{ *engine.Scan }
 
 func (s engineScan) Item() item {
-	it := s.Scan.Item()
-	return item{it.Version, it.Size, it}
+	return itemOf(s.Scan.Item())
 }

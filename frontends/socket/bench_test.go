@@ -25,7 +25,7 @@ func (s *still) Close() error                             { return nil }
 var stillValue = fakeValue(strings.Repeat("v", 100))
 
 func (s *still) Get(context.Context, []byte) (item, error) {
-	return item{1, int64(len(stillValue)), stillValue}, nil
+	return item{version: 1, size: int64(len(stillValue)), value: stillValue}, nil
 }
 func (s *still) Put(context.Context, engine.PutRequest) (uint64, error) { return 1, nil }
 func (s *still) PutLater(context.Context, engine.PutRequest) (write, error) {

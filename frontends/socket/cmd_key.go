@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/atlas-edge/atlas/engine"
 )
@@ -21,6 +22,30 @@ func (q *request) keyGet() error {
 		err = q.smallText(it)
 	}
 	return errors.Join(err, it.value.Close())
+}
+
+func (q *request) keyMeta() error {
+	it, err := q.sess.Get(q.ctx, q.cmd.key)
+	if err != nil {
+		return q.absent(err, "NOT_FOUND")
+	}
+	b := q.c.out.begin()
+	q.end(appendOK(appendMeta(b, q.tag, it), q.tag))
+	return it.value.Close()
+}
+
+// appendMeta appends the line that tells all of a value but its bytes.
+func appendMeta(b, tag []byte, it item) []byte {
+	b = append(append(b, tag...), "META"...)
+	b = appendUintField(b, "version", it.version)
+	b = appendIntField(b, "size", it.size)
+	if !it.expires.IsZero() {
+		b = appendField(b, "expires", it.expires.Format(time.RFC3339Nano))
+	}
+	if !it.wormUntil.IsZero() {
+		b = appendField(b, "worm_until", it.wormUntil.Format(time.RFC3339Nano))
+	}
+	return append(b, crlf...)
 }
 
 // absent answers for a key that is not there, with a line of its own.
@@ -129,7 +154,7 @@ func appendBlobHead(b, tag []byte, size int64) []byte {
 func (q *request) putRequest(value []byte) engine.PutRequest {
 	r := engine.PutRequest{
 		Key: q.cmd.key, Value: value, IfAbsent: q.cmd.ifAbsent,
-		TTL: q.cmd.ttl, WormTTL: q.cmd.wormTTL, WormUntil: q.cmd.wormUntil, Principal: string(q.cmd.name),
+		TTL: q.cmd.ttl, Expires: q.cmd.expires, WormTTL: q.cmd.wormTTL, WormUntil: q.cmd.wormUntil, Principal: string(q.cmd.name),
 	}
 	if q.cmd.hasVersion {
 		r.IfVersion = &q.cmd.ifVersion

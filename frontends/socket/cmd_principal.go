@@ -73,3 +73,38 @@ func (q *request) acl() error {
 	q.end(appendOK(b, q.tag))
 	return nil
 }
+
+// grants sends the lists of grants, a piece at a time; other answers' lines may come between pieces.
+func (q *request) grants() error {
+	var lines []byte
+	err := q.sess.Grants(q.ctx, q.cmd.key, func(l engine.GrantList) error {
+		if len(l.Entries) == 0 {
+			lines = q.appendGrant(lines, l.Object, noPrincipal, "")
+		}
+		for _, e := range l.Entries {
+			for _, p := range e.Perms {
+				lines = q.appendGrant(lines, l.Object, e.Principal, permWords[p])
+			}
+		}
+		if len(lines) < scanChunk*3/4 {
+			return nil
+		}
+		piece := lines
+		lines = nil
+		return q.send(piece)
+	})
+	if err != nil {
+		return err
+	}
+	return q.send(appendOK(lines, q.tag))
+}
+
+// appendGrant appends what one principal holds, in the words that grant it; of a list without entries perm is empty.
+func (q *request) appendGrant(b, object []byte, principal, perm string) []byte {
+	b = append(append(b, q.tag...), "ACL "...)
+	b = append(append(appendKey(b, object), ' '), principal...)
+	if perm != "" {
+		b = append(append(b, " PERMS "...), perm...)
+	}
+	return append(b, crlf...)
+}

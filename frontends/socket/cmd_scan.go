@@ -129,11 +129,12 @@ func (s *scanReply) hold() (held bool, charged int64, err error) {
 			continue
 		}
 		var it item
-		if s.q.cmd.values {
-			if it = s.sc.Item(); it.size > TextInlineMax {
-				held = false
-				continue
-			}
+		if s.q.cmd.values || s.q.cmd.meta {
+			it = s.sc.Item()
+		}
+		if s.q.cmd.values && it.size > TextInlineMax {
+			held = false
+			continue
 		}
 		if err := s.appendRow(it); err != nil {
 			return false, charged, err
@@ -166,10 +167,10 @@ func (s *scanReply) resend() error {
 		}
 		var it item
 		var err error
-		if s.q.cmd.values {
+		if s.q.cmd.values || s.q.cmd.meta {
 			it = s.sc.Item()
 		}
-		if it.size > TextInlineMax {
+		if s.q.cmd.values && it.size > TextInlineMax {
 			err = s.sendLarge(it)
 		} else {
 			err = s.appendRow(it)
@@ -211,23 +212,27 @@ func (s *scanReply) sendChunk() bool {
 
 // sendLarge sends what is gathered and a row whose value is streamed.
 func (s *scanReply) sendLarge(it item) error {
-	s.appendKeyLine()
+	s.appendKeyLine(it)
 	s.b = appendBlobHead(s.b, s.q.tag, it.size)
 	err := s.q.stream(s.b, it, nil)
 	s.b = s.b[:0]
 	return err
 }
 
-func (s *scanReply) appendKeyLine() {
+// appendKeyLine appends what comes before a row's value.
+func (s *scanReply) appendKeyLine(it item) {
 	s.b = append(s.b, s.q.tag...)
 	s.b = appendKey(s.b, s.sc.Key())
 	s.b = append(s.b, crlf...)
+	if s.q.cmd.meta {
+		s.b = appendMeta(s.b, s.q.tag, it)
+	}
 }
 
 // appendRow appends the row at hand, its value not larger than TextInlineMax. The value is written behind the head that it
 // has as text, which is replaced when it turns out to be none.
 func (s *scanReply) appendRow(it item) error {
-	s.appendKeyLine()
+	s.appendKeyLine(it)
 	if !s.q.cmd.values {
 		return nil
 	}

@@ -14,6 +14,7 @@ type verb uint8
 const (
 	verbInvalid verb = iota // did not parse
 	verbKeyGet
+	verbKeyMeta
 	verbKeyPut
 	verbKeyWrite
 	verbKeyDel
@@ -28,6 +29,7 @@ const (
 	verbSecret
 	verbGrant
 	verbRevoke
+	verbGrants
 	verbNodeList
 	verbNodeInfo
 	verbNodePing
@@ -50,10 +52,10 @@ const (
 
 // verbNames are the labels of metrics.
 var verbNames = [verbCount_]string{
-	verbInvalid: "invalid", verbKeyGet: "key_get", verbKeyPut: "key_put", verbKeyWrite: "key_write", verbKeyDel: "key_del",
+	verbInvalid: "invalid", verbKeyGet: "key_get", verbKeyMeta: "key_meta", verbKeyPut: "key_put", verbKeyWrite: "key_write", verbKeyDel: "key_del",
 	verbBlobSet: "key_blob_set", verbBlobGet: "key_blob_get", verbScan: "scan", verbCount: "count", verbSample: "sample",
 	verbWhoAmI: "principal_whoami", verbAssume: "principal_assume", verbAuth: "principal_auth",
-	verbSecret: "principal_secret", verbGrant: "acl_grant", verbRevoke: "acl_revoke", verbNodeList: "node_list",
+	verbSecret: "principal_secret", verbGrant: "acl_grant", verbRevoke: "acl_revoke", verbGrants: "acl_list", verbNodeList: "node_list",
 	verbNodeInfo: "node_info", verbNodePing: "node_ping", verbQuorumInfo: "quorum_info", verbConsistency: "consistency",
 	verbBegin: "begin", verbCommit: "commit", verbRollback: "rollback", verbTableList: "table_list",
 	verbTableInfo: "table_info", verbGroupList: "group_list", verbGroupInfo: "group_info", verbWatch: "watch",
@@ -79,8 +81,10 @@ type command struct {
 	ttl        time.Duration
 	wormTTL    time.Duration
 	wormUntil  time.Time
+	expires    time.Time
 
 	values, reverse bool
+	meta            bool
 	after           []byte
 	number          uint64 // LIMIT, the n of SAMPLE, a node's id
 	length          int64  // of a payload

@@ -271,7 +271,7 @@ func (c *conn) mayRunTagged(q *request, id []byte) error {
 // the next command is read, and what is short costs less here than handing it over.
 func runsAtOnce(v verb) bool {
 	switch v {
-	case verbKeyGet, verbWhoAmI, verbAssume, verbAuth, verbConsistency, verbUnwatch, verbHelp, verbQuit, verbElsewhere,
+	case verbKeyGet, verbKeyMeta, verbWhoAmI, verbAssume, verbAuth, verbConsistency, verbUnwatch, verbHelp, verbQuit, verbElsewhere,
 		verbNodeInfo, verbNodeList:
 		return true
 	}

@@ -160,7 +160,7 @@ func (s *fakeSession) Get(ctx context.Context, raw []byte) (item, error) {
 	if !ok {
 		return item{}, engine.ErrNotFound
 	}
-	return item{row.version, int64(len(row.value)), fakeValue(row.value)}, nil
+	return item{version: row.version, size: int64(len(row.value)), wormUntil: row.worm, value: fakeValue(row.value)}, nil
 }
 
 type fakeValue []byte
@@ -311,7 +311,7 @@ func (s *fakeScan) Rewind() error {
 
 func (s *fakeScan) Item() item {
 	row := s.rows[s.keys[s.at]]
-	return item{row.version, int64(len(row.value)), fakeValue(row.value)}
+	return item{version: row.version, size: int64(len(row.value)), wormUntil: row.worm, value: fakeValue(row.value)}
 }
 
 func (s *fakeSession) Count(ctx context.Context, prefix []byte) (int64, error) {
@@ -383,6 +383,8 @@ func (w *fakeWatch) Close() error { return nil }
 
 func (s *fakeSession) Grant(context.Context, []byte, string, engine.Perm) error  { return nil }
 func (s *fakeSession) Revoke(context.Context, []byte, string, engine.Perm) error { return nil }
+
+func (s *fakeSession) Grants(context.Context, []byte, func(engine.GrantList) error) error { return nil }
 
 func (s *fakeSession) Begin(context.Context) error {
 	if s.txn != nil {

@@ -16,7 +16,7 @@ type usage struct {
 }
 
 const (
-	aboutOptions = "IF: only if the key is absent, or still has that version; else conflict. TTL: it expires after that."
+	aboutOptions = "IF: only if the key is absent, or still has that version; else conflict. TTL, EXPIRES: it expires after that, or then."
 	aboutWorm    = "WORM: write-once until then: nobody overwrites or deletes it. PRINCIPAL: write as that one."
 	aboutPrefix  = "<table[.prefix]> is a table, or the rows of one that begin so: users, users.al"
 	aboutACL     = "READ reads, WRITE writes, OWNER does both and grants. Without any grant a table or key is public."
@@ -25,6 +25,7 @@ const (
 // usages are the lines of HELP, in its order.
 var usages = []usage{
 	{getUsage, []string{"Shows a value that is a line of text, or NOT_FOUND. VERSION: its version before it."}},
+	{metaUsage, []string{"Shows a value's version and size, when it expires and until when it is write-once; or NOT_FOUND."}},
 	{putUsage, []string{"Writes what follows the one blank, to the end of the line. KEY WRITE has conditions and TTL.", aboutWorm}},
 	{"KEY SET is KEY PUT", nil},
 	{writeUsage, []string{"Writes what follows VALUE and one blank, and shows the new version.", aboutOptions, aboutWorm}},
@@ -32,7 +33,7 @@ var usages = []usage{
 	{blobSetUsage + ", then <length> bytes", []string{"Writes any bytes, up to 128 MiB.", aboutOptions, aboutWorm}},
 	{blobGetUsage, []string{"Sends BLOB <length> and the bytes, or EMPTY."}},
 	{scanUsage, []string{
-		"Lists keys in order, of one moment. VALUES: with their values. AFTER: from behind that key, as the next page does.", aboutPrefix,
+		"Lists keys in order, of one moment. VALUES: with their values. META: as KEY META. AFTER: from behind that key, as the next page does.", aboutPrefix,
 	}},
 	{"COUNT <table[.prefix]>", []string{"Counts keys.", aboutPrefix}},
 	{sampleUsage, []string{"Picks up to n keys at random, without reading the table.", aboutPrefix}},
@@ -48,6 +49,7 @@ var usages = []usage{
 	{secretUsage, []string{"Sets the secret of a principal, 8 to 1024 bytes: one's own, or as an admin any."}},
 	{grantUsage, []string{aboutACL}},
 	{revokeUsage, []string{aboutACL}},
+	{grantsUsage, []string{"Shows what is granted on a table and its keys, as far as one may grant there; (none): closed to all but admins."}},
 	{"TABLE LIST", []string{"Lists the tables that have rows."}},
 	{"TABLE INFO <table>", []string{"Shows a table's group, owner, rows, size and requests."}},
 	{"TABLE MOVE | REGIONS | PIN | UNPIN: unavailable, " + oneNode, nil},

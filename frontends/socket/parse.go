@@ -247,7 +247,7 @@ func numberArgument(w *cursor, what string) (uint64, error) {
 	return n, nil
 }
 
-const scanUsage = "SCAN <table[.prefix]> [VALUES] [LIMIT <n>] [AFTER <key>] [REVERSE]"
+const scanUsage = "SCAN <table[.prefix]> [VALUES] [META] [LIMIT <n>] [AFTER <key>] [REVERSE]"
 
 func parseScan(w *cursor, c *command) (err error) {
 	c.verb = verbScan
@@ -259,6 +259,8 @@ func parseScan(w *cursor, c *command) (err error) {
 		switch {
 		case !c.values && w.take("VALUES"):
 			c.values = true
+		case !c.meta && w.take("META"):
+			c.meta = true
 		case !c.reverse && w.take("REVERSE"):
 			c.reverse = true
 		case !limited && w.take("LIMIT"):

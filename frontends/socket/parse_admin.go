@@ -14,7 +14,8 @@ const (
 	principalUsage   = "PRINCIPAL WHOAMI | ASSUME <name> | AUTH <name> <secret> | SECRET <name> <secret>"
 	grantUsage       = "ACL GRANT <table or key> <principal> PERMS <READ|WRITE|OWNER>"
 	revokeUsage      = "ACL REVOKE <table or key> <principal> PERMS <READ|WRITE|OWNER>"
-	aclUsage         = "ACL GRANT|REVOKE <table or key> <principal> PERMS <READ|WRITE|OWNER>"
+	grantsUsage      = "ACL LIST <table[.prefix]>"
+	aclUsage         = "ACL GRANT|REVOKE <table or key> <principal> PERMS <READ|WRITE|OWNER>, or ACL LIST <table[.prefix]>"
 	nodeUsage        = "NODE LIST | INFO <id> | PING <id>"
 	quorumUsage      = "QUORUM INFO <table> [SURVIVES]"
 	tableUsage       = "TABLE LIST | INFO <table>"
@@ -66,6 +67,9 @@ func parseACL(w *cursor, c *command) error {
 	switch {
 	case isWord(word, "GRANT"):
 		c.verb = verbGrant
+	case isWord(word, "LIST"):
+		c.verb = verbGrants
+		return c.onlyPrefix(w, grantsUsage)
 	case isWord(word, "REVOKE"):
 		c.verb, usage = verbRevoke, revokeUsage
 	default:

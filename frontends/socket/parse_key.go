@@ -7,11 +7,12 @@ import "github.com/atlas-edge/atlas/engine"
 const (
 	getUsage     = "KEY GET <key> [VERSION]"
 	putUsage     = "KEY PUT <key> [PRINCIPAL <name>] [WORM TTL <duration> | WORM EXPIRES <RFC3339>] <value>"
-	writeUsage   = "KEY WRITE <key> [IF ABSENT | IF VERSION <v>] [TTL <duration>] [WORM TTL <duration> | WORM EXPIRES <RFC3339>] [PRINCIPAL <name>] VALUE <value>"
+	writeUsage   = "KEY WRITE <key> [IF ABSENT | IF VERSION <v>] [TTL <duration> | EXPIRES <RFC3339>] [WORM TTL <duration> | WORM EXPIRES <RFC3339>] [PRINCIPAL <name>] VALUE <value>"
 	delUsage     = "KEY DEL <key> [IF VERSION <v>]"
-	blobSetUsage = "KEY BLOB SET <key> <length> [IF ABSENT | IF VERSION <v>] [TTL <duration>] [WORM TTL <duration> | WORM EXPIRES <RFC3339>] [PRINCIPAL <name>]"
+	blobSetUsage = "KEY BLOB SET <key> <length> [IF ABSENT | IF VERSION <v>] [TTL <duration> | EXPIRES <RFC3339>] [WORM TTL <duration> | WORM EXPIRES <RFC3339>] [PRINCIPAL <name>]"
 	blobGetUsage = "KEY BLOB GET <key> [VERSION]"
-	keyUsage     = "KEY GET | PUT | SET | WRITE | DEL | BLOB GET | BLOB SET"
+	metaUsage    = "KEY META <key>"
+	keyUsage     = "KEY GET | META | PUT | SET | WRITE | DEL | BLOB GET | BLOB SET"
 )
 
 func parseKeyCommand(w *cursor, c *command) error {
@@ -20,6 +21,9 @@ func parseKeyCommand(w *cursor, c *command) error {
 	case isWord(word, "GET"):
 		c.verb = verbKeyGet
 		return parseGet(w, c, getUsage)
+	case isWord(word, "META"):
+		c.verb = verbKeyMeta
+		return c.onlyPrefix(w, metaUsage)
 	case isWord(word, "PUT"), isWord(word, "SET"):
 		c.verb = verbKeyPut
 		return parsePut(w, c)
@@ -134,10 +138,15 @@ func (c *command) writeOption(w *cursor, usage string) (found bool, err error) {
 			err = usageError(usage)
 		}
 	case w.take("TTL"):
-		if c.ttl != 0 {
-			return true, invalid("TTL is given twice")
+		if err := c.oneExpiry("TTL"); err != nil {
+			return true, err
 		}
 		c.ttl, err = durationArgument(w, "TTL")
+	case w.take("EXPIRES"):
+		if err := c.oneExpiry("EXPIRES"); err != nil {
+			return true, err
+		}
+		c.expires, err = instantArgument(w, "EXPIRES")
 	case w.take("WORM"):
 		if c.wormTTL != 0 || !c.wormUntil.IsZero() {
 			return true, invalid("WORM is given twice")
@@ -152,6 +161,17 @@ func (c *command) writeOption(w *cursor, usage string) (found bool, err error) {
 		return false, nil
 	}
 	return true, err
+}
+
+// oneExpiry refuses a second TTL or EXPIRES.
+func (c *command) oneExpiry(word string) error {
+	switch {
+	case c.ttl == 0 && c.expires.IsZero():
+		return nil
+	case (c.ttl != 0) == (word == "TTL"):
+		return invalid("%s is given twice", word)
+	}
+	return invalid("TTL and EXPIRES exclude each other")
 }
 
 func parseWrite(w *cursor, c *command) error {

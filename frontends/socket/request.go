@@ -79,6 +79,8 @@ func (q *request) execute() error {
 	switch q.cmd.verb {
 	case verbKeyGet:
 		return q.keyGet()
+	case verbKeyMeta:
+		return q.keyMeta()
 	case verbKeyPut, verbKeyWrite:
 		return q.keyPut(q.cmd.value)
 	case verbBlobSet:
@@ -97,6 +99,8 @@ func (q *request) execute() error {
 		return q.principal()
 	case verbGrant, verbRevoke:
 		return q.acl()
+	case verbGrants:
+		return q.grants()
 	case verbNodeList, verbNodeInfo, verbNodePing:
 		return q.node()
 	case verbQuorumInfo:
