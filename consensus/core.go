@@ -441,8 +441,8 @@ func (c *Core) Status() Status {
 	}
 }
 
-// Stored is the record that the disk holds once all that was handed out is written; false while a Ready is out, or there is something
-// for one.
+// Stored is the record that the disk holds once all that was handed out is written, or one that New makes of it, which fills in what old
+// records lack; false while a Ready is out, or there is something for one.
 func (c *Core) Stored() (Record, bool) {
 	return c.rec, c.err == nil && !c.ready && !c.HasReady()
 }

@@ -31,6 +31,10 @@ func TestSoleVoterWritesOnce(t *testing.T) {
 		if !c.MayServeLocal() || c.HasReady() {
 			t.Fatalf("life %d: fresh core: may serve %v, has ready %v", life, c.MayServeLocal(), c.HasReady())
 		}
+		disk.First = max(disk.First, 1) // as New fills in
+		if rec, ok := c.Stored(); !ok || rec != disk {
+			t.Fatalf("life %d: fresh core: stored is %+v %v, want %+v", life, rec, ok, disk)
+		}
 		if _, _, err := c.Propose(1, Proposal{}); !errors.Is(err, ErrNotOwner) {
 			t.Fatalf("Propose before Campaign: %v", err)
 		}
@@ -47,7 +51,11 @@ func TestSoleVoterWritesOnce(t *testing.T) {
 		if c.MayServeLocal() {
 			t.Fatal("may serve with proposals that are not applied")
 		}
+		_, before := c.Stored()
 		r := c.Ready()
+		if _, out := c.Stored(); before || out {
+			t.Fatalf("life %d: all is stored before its Ready: %v, while that is out: %v", life, before, out)
+		}
 		last := first + 2
 		want := Record{
 			Promised: Ballot{4, uint64(life + 1), 7}, Accepted: Ballot{4, uint64(life + 1), 7},
@@ -68,6 +76,9 @@ func TestSoleVoterWritesOnce(t *testing.T) {
 		c.Advance()
 		if s := c.Status(); c.HasReady() || s.State != Serving || s.Applied != last || !c.MayServeLocal() || c.NeedsTick() {
 			t.Fatalf("life %d: after Advance: %+v", life, s)
+		}
+		if rec, ok := c.Stored(); !ok || rec != disk {
+			t.Fatalf("life %d: after Advance stored is %+v %v, want %+v", life, rec, ok, disk)
 		}
 	}
 }

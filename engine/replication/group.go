@@ -56,26 +56,54 @@ func (g *group) begin(clock *hlc.Clock) {
 func loadGroup(r *Replicator, name string) (*group, error) {
 	rec, parked := r.registry.record(name)
 	var state command.GroupState
-	if !parked || invariants.Enabled {
+	if !parked {
 		r.metrics.GroupReads.Add(1)
-		stored, err := loadRecord(r.opts.Store, name)
-		if err != nil {
+		var err error
+		if rec, state, err = loadStored(r.opts.Store, name); err != nil {
 			return nil, err
 		}
-		if state, err = loadState(r.opts.Store, name); err != nil {
-			return nil, err
-		}
-		invariants.Check(!parked || rec == stored && state == (command.GroupState{}), "group %q was parked with %+v, and the disk holds %+v, %+v", name, rec, stored, state)
-		rec = stored
 	}
 	core, err := consensus.New(r.coreOptions(rec))
 	if err != nil {
 		return nil, damage(fmt.Errorf("group %q: %w", name, err))
 	}
+	if parked && invariants.Enabled {
+		if err := r.checkParked(name, core); err != nil {
+			return nil, err
+		}
+	}
 	g := &group{name: name, core: core, state: state}
 	g.visible.Store(rec.LastTime)
 	g.lists.Store(uint32(listsOf(state)))
 	return g, nil
+}
+
+// checkParked holds a core that was made of what was parked against what the disk holds, as a core has it: New fills in what old records lack.
+func (r *Replicator) checkParked(name string, core *consensus.Core) error {
+	rec, state, err := loadStored(r.opts.Store, name)
+	if err != nil {
+		return err
+	}
+	other, err := consensus.New(r.coreOptions(rec))
+	if err != nil {
+		return damage(fmt.Errorf("group %q: %w", name, err))
+	}
+	parked, _ := core.Stored()
+	stored, _ := other.Stored()
+	if parked != stored || state != (command.GroupState{}) {
+		invariants.Failf("group %q was parked with %+v, and the disk holds %+v, %+v", name, parked, stored, state)
+	}
+	return nil
+}
+
+// loadStored reads what the disk holds of a group.
+func loadStored(store *storage.Store, name string) (consensus.Record, command.GroupState, error) {
+	rec, err := loadRecord(store, name)
+	if err != nil {
+		return consensus.Record{}, command.GroupState{}, err
+	}
+	state, err := loadState(store, name)
+	return rec, state, err
 }
 
 func loadRecord(store *storage.Store, name string) (consensus.Record, error) {
