@@ -93,8 +93,15 @@ type overlap struct {
 // startOverlap writes a value, then holds the sync of a second up.
 func startOverlap(t *testing.T, depth int) *overlap {
 	t.Helper()
+	return startOverlapOf(t, depth, groupsMax)
+}
+
+// startOverlapOf is startOverlap with so many groups in memory at most.
+func startOverlapOf(t *testing.T, depth, most int) *overlap {
+	t.Helper()
 	o := &overlap{t: t, fs: newHoldFS()}
 	o.n = openNodeOn(t, o.fs, 1, depth, time.Hour)
+	o.n.loops[0].most = most
 	if _, err := o.n.Propose(t.Context(), "g", put(".k", "old")); err != nil {
 		t.Fatal(err)
 	}
@@ -189,6 +196,44 @@ func TestRoundsOverlap(t *testing.T) {
 	}
 	if got := o.applied("g"); got != 3 {
 		t.Fatalf("%d slots applied, want 3", got)
+	}
+}
+
+// TestNoGroupLeavesWithARoundUnderWay: where the rounds under way have more groups than may be in memory, the surplus leaves once they are told.
+// A group that left sooner would be read as one of which all is durable, and be parked so.
+func TestNoGroupLeavesWithARoundUnderWay(t *testing.T) {
+	o := startOverlapOf(t, 2, 1)
+	cold := o.propose("cold", "new")
+	eventually(t, "a round applied behind the sync", func() bool { return o.applied("cold") == 1 })
+	for range 100 {
+		if err := o.check(o.first, cold); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.letGo()
+	if a, b := <-o.first, <-cold; a.err != nil || b.err != nil {
+		t.Fatalf("after the syncs: %v %v", a, b)
+	}
+	eventually(t, "one group in memory", func() bool { return o.n.GroupsInMemory() == 1 })
+	for group, want := range map[string]string{"g": "first", "cold": "new"} {
+		if got, err := o.visible(group); err != nil || got != want {
+			t.Fatalf("after the syncs %s reads %q, %v", group, got, err)
+		}
+	}
+
+	l := newLoop(o.n.Replicator, 1, 1) // with no goroutines
+	g, err := l.enter("idle")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.usedAt = 1 // long ago
+	g.begin(o.n.opts.Clock)
+	if l.evictIdle(); o.n.registry.find("idle") == nil {
+		t.Fatal("an idle group left with a round under way")
+	}
+	g.inFlight.Add(-1)
+	if l.evictIdle(); o.n.registry.find("idle") != nil {
+		t.Fatal("an idle group stays")
 	}
 }
 

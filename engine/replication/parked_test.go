@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -137,6 +138,68 @@ func TestParkedLimit(t *testing.T) {
 	}
 	if !put(2*perBlock) || !known(2*perBlock) || known(0) || len(p.blocks) != 1 {
 		t.Fatalf("one past the limit: %d blocks", len(p.blocks))
+	}
+}
+
+// TestParkedToTheEndOfABlock: an entry may end with its block, and one that does not fit in goes whole into the next.
+func TestParkedToTheEndOfABlock(t *testing.T) {
+	const size = 128
+	for left := -2; left <= 2; left++ { // bytes in the first block behind its last entry, or behind the one that should have been
+		p := parked{seed: maphash.MakeSeed(), bytesMax: parkedBlockLen}
+		var names []string
+		put := func(size int) {
+			name := fmt.Sprintf("%0*d", size-parkedHead, len(names))
+			if room := left >= 0 || len(names) < parkedBlockLen/size-1; p.room(name) != room {
+				t.Errorf("with %d bytes left: entry %d: room is not %v", left, len(names), room)
+			}
+			p.bytesMax = 2 * parkedBlockLen
+			names = append(names, name)
+			rec := soleRecord(consensus.Slot(len(names)), 1)
+			p.put(name, parkedHash(maphash.String(p.seed, name)), &rec)
+			p.bytesMax = parkedBlockLen
+		}
+		for range parkedBlockLen/size - 1 {
+			put(size)
+		}
+		put(size - left)
+		want := 1
+		if left < 0 {
+			want = 2
+		}
+		if len(p.blocks) != want {
+			t.Errorf("with %d bytes left: %d blocks, want %d", left, len(p.blocks), want)
+		}
+		for i, name := range names {
+			if rec, ok := p.find(name, parkedHash(maphash.String(p.seed, name))); !ok || rec.Last != consensus.Slot(i+1) {
+				t.Errorf("with %d bytes left: entry %d is %+v %v", left, i, rec, ok)
+			}
+		}
+	}
+}
+
+// TestParkedSpreads: the names of one shard of the registry have places all over its table, and those of one place many tags.
+func TestParkedSpreads(t *testing.T) {
+	r := newRegistry(nil)
+	const places, names = 16, 4_000
+	var at [places]int
+	tags := make(map[uint32]bool)
+	for i, n := 0, 0; n < names; i++ {
+		s, hash := r.shard(fmt.Sprint(i))
+		if s != &r.shards[0] {
+			continue
+		}
+		n++
+		if at[hash%places]++; hash%places == 0 {
+			tags[tagOf(hash)] = true
+		}
+	}
+	for i, n := range at {
+		if n < names/places/2 || n > names/places*2 {
+			t.Errorf("%d of %d names have place %d of %d", n, names, i, places)
+		}
+	}
+	if len(tags) < 100 { // of 250 names, 160 expected
+		t.Errorf("the names of one place have %d tags", len(tags))
 	}
 }
 
@@ -340,6 +403,9 @@ func TestParkedOfOldForm(t *testing.T) {
 	if !old.AcceptedHome.IsZero() {
 		t.Fatal("the record has a home: nothing is tested")
 	}
+	if err := n.Close(); err != nil { // so that nothing is read ahead
+		t.Fatal(err)
+	}
 	b := n.store.NewBatch()
 	defer b.Close()
 	b.SetRecord("g", old.Append(nil))
@@ -360,4 +426,54 @@ func TestParkedOfOldForm(t *testing.T) {
 	if got := n.Metrics().GroupReads.Load(); got != 1 {
 		t.Fatalf("the disk was asked %d times, want 1", got)
 	}
+}
+
+// TestReadAhead: it ends where the registry has no room, when the Replicator is closed, at damage, which stops the node as it does wherever it
+// is found, and at another error, after which the node goes on.
+func TestReadAhead(t *testing.T) {
+	const groups = 20
+	n := openNode(t, 1, time.Hour)
+	rec := soleRecord(5, 1)
+	write := func(group string, raw []byte) {
+		t.Helper()
+		b := n.store.NewBatch()
+		defer b.Close()
+		b.SetRecord(group, raw)
+		if err := b.Commit(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range groups {
+		write(fmt.Sprintf("g%02d", i), rec.Append(nil))
+	}
+	if err := n.Close(); err != nil { // from here on nothing else uses it
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	n.opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	ahead := func() int {
+		n.registry = newRegistry(n.store)
+		n.parkAll()
+		return n.GroupsParked()
+	}
+	if got := ahead(); got != 0 {
+		t.Errorf("closed: %d groups were read ahead", got)
+	}
+	n.closing.Store(false)
+	if got := ahead(); got != groups {
+		t.Errorf("%d groups were read ahead, want %d", got, groups)
+	}
+	write("g10", []byte("damaged"))
+	if got := ahead(); got != 10 || !errors.Is(n.Err(), storage.ErrCorrupt) {
+		t.Errorf("%d groups were read ahead until damage, want 10, and the node says %v", got, n.Err())
+	}
+	n.failure.Store(nil)
+	log.Reset()
+	if err := n.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := ahead(); got != 0 || n.failure.Load() != nil || !strings.Contains(log.String(), "not all read ahead") {
+		t.Errorf("of a closed store %d groups were read ahead, the log says %q", got, log.String())
+	}
+	n.closing.Store(true)
 }
