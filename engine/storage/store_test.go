@@ -761,3 +761,56 @@ func TestGroupsWithState(t *testing.T) {
 		later.Close()
 	}
 }
+
+// TestGroupsWithStateThatFails: when the states of groups cannot be read, the walk says so, ends, and does not say it again when it is closed.
+func TestGroupsWithStateThatFails(t *testing.T) {
+	var failing atomic.Bool
+	o := memOptions(withFaults(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if failing.Load() && op.Kind == errorfs.OpFileReadAt {
+			return errorfs.ErrInjected
+		}
+		return nil
+	})))
+	s := mustOpen(t, o)
+	b := s.NewBatch()
+	defer b.Close()
+	for i := range 3 {
+		group := fmt.Sprintf("g%d", i)
+		b.SetRecord(group, []byte("r"))
+		b.SetState(group, "s", bytes.Repeat([]byte{byte(i)}, 100_000)) // in a block of its own
+	}
+	if err := b.Commit(true); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, s)
+	s = mustOpen(t, o) // with nothing in the cache
+	defer mustClose(t, s)
+	gs, err := s.Groups("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // the first state can lie in the block of the records
+		if !gs.Next() {
+			t.Fatal(gs.Err())
+		}
+	}
+	failing.Store(true)
+	for range 2 {
+		if has, err := gs.HasState(); has || !errors.Is(err, errorfs.ErrInjected) {
+			t.Errorf("has state: %v, %v", has, err)
+		}
+	}
+	if gs.Next() || !errors.Is(gs.Err(), errorfs.ErrInjected) {
+		t.Errorf("the walk goes on: %v", gs.Err())
+	}
+	if err := gs.Close(); err != nil {
+		t.Errorf("closing repeats it: %v", err)
+	}
+	failing.Store(false)
+	if has, err := gs.HasState(); has || err == nil {
+		t.Errorf("closed, it has state: %v, %v", has, err)
+	}
+}

@@ -216,12 +216,14 @@ func (g *GroupScan) HasState() (bool, error) {
 	return g.states.Valid() && bytes.HasPrefix(g.states.Key(), bare), nil
 }
 
-// Close gives the walk back.
+// Close gives the walk back. It repeats no error of Err.
 func (g *GroupScan) Close() error {
-	var err error
 	if g.states != nil {
-		err = g.states.Close()
+		err := g.states.Close()
 		g.states = nil
+		if err != nil && g.err == nil {
+			return errors.Join(g.r.settle(err), g.walk.Close())
+		}
 	}
-	return errors.Join(err, g.walk.Close())
+	return g.walk.Close()
 }
