@@ -4,15 +4,17 @@ package socket
 
 import (
 	"context"
+	"runtime"
 	"time"
 )
 
-// janitor cuts connections whose client is too slow, and lets those rest that are idle. One goroutine looks at all of them now and
+// janitor cuts connections whose client is too slow, lets those rest that are idle, and has given back what they leave. One goroutine looks at all of them now and
 // then, so that the way of a command sets no timer.
 func (s *Server) janitor(ctx context.Context) {
 	tick := time.NewTicker(s.tick())
 	defer tick.Stop()
 	var conns []*conn
+	var memory reclaim
 	for {
 		select {
 		case <-ctx.Done():
@@ -26,6 +28,9 @@ func (s *Server) janitor(ctx context.Context) {
 		}
 		clear(conns)
 		s.m.memory.Set(float64(s.budget.used.Load()))
+		if memory.due(s.ended.Load(), memory.collections()) {
+			runtime.GC()
+		}
 	}
 }
 

@@ -185,3 +185,49 @@ func TestLingersThoughTired(t *testing.T) {
 		t.Errorf("%d reads are left", len(nc.reads))
 	}
 }
+
+// Garbage is collected once a thousand goroutines have ended since the last time, and none more do.
+func TestReclaimIsDue(t *testing.T) {
+	var r reclaim
+	for i, look := range []struct {
+		ended, cycles uint64
+		want          bool
+	}{
+		{0, 0, false},
+		{reclaimAfter - 1, 0, false},
+		{reclaimAfter - 1, 0, false}, // one too few
+		{reclaimAfter, 0, false},
+		{reclaimAfter, 0, true}, // when it is quiet
+		{reclaimAfter, 1, false},
+		{reclaimAfter, 1, false}, // once
+		{3 * reclaimAfter, 1, false},
+		{4 * reclaimAfter, 1, false},
+		{4 * reclaimAfter, 1, true},
+		{4 * reclaimAfter, 2, false},
+		{6 * reclaimAfter, 2, false},
+		{6 * reclaimAfter, 3, false}, // another collection came first
+		{7*reclaimAfter - 1, 3, false},
+		{7*reclaimAfter - 1, 3, false},
+		{7 * reclaimAfter, 3, false},
+		{7 * reclaimAfter, 3, true},
+	} {
+		if got := r.due(look.ended, look.cycles); got != look.want {
+			t.Errorf("look %d, %+v: got %v", i, look, got)
+		}
+	}
+}
+
+// A thousand connections that come and go leave nothing that waits for the next collection.
+func TestConnectionsThatEndAreReclaimed(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // none comes by itself
+	s := start(t, newFake(), Options{})
+	var r reclaim
+	before := r.collections()
+	for range reclaimAfter {
+		c := dial(t, s)
+		if err := c.nc.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "a collection", func() bool { return r.collections() > before })
+}

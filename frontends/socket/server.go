@@ -36,6 +36,7 @@ type Server struct {
 	// over is a context that has ended: with it, what would wait returns at once.
 	over     context.Context
 	draining atomic.Bool
+	ended    atomic.Uint64 // goroutines of connections
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -187,6 +188,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, serving *sync.WaitG
 // serveConn starts the goroutine that serves the connection until it rests or ends.
 func (s *Server) serveConn(c *conn, serving *sync.WaitGroup) {
 	serving.Go(func() {
+		defer s.ended.Add(1)
 		if c.serve() {
 			s.serveConn(c, serving)
 			return
