@@ -24,7 +24,7 @@ func (l *loop) enter(name string) (*group, error) {
 }
 
 // leave takes a group out of memory, and parks it if the disk holds what its core says. Requires: it has no part in a round that is not
-// told yet, other than one that was not committed: the core has its Ready out then, for ever.
+// told yet, other than one that was not committed: if its core did anything in that, it has a Ready out or one to give, and is not parked.
 func (l *loop) leave(g *group) {
 	l.unlink(g)
 	delete(l.groups, g.name)

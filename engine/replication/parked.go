@@ -27,7 +27,8 @@ type parked struct {
 	used     int      // of the last block
 	// slots is a hash table with open addressing: (offset + 1) << 8 | 8 bits of the hash, 0 for none.
 	slots []uint32
-	count int
+	count int  // of entries
+	known int  // of those that know their group
 	lost  bool // something was forgotten
 }
 
@@ -77,7 +78,7 @@ func (p *parked) put(name string, hash uint64, rec *consensus.Record) {
 	if e == nil {
 		e = p.add(name, hash) // may forget all, shapes too
 	}
-	e[0] = p.shape(rec)
+	p.mark(e, p.shape(rec))
 	binary.LittleEndian.PutUint32(e[2:], uint32(rec.Accepted.Round))
 	binary.LittleEndian.PutUint64(e[6:], uint64(rec.Last))
 	binary.LittleEndian.PutUint64(e[14:], rec.LastTime)
@@ -90,7 +91,18 @@ func (p *parked) forget(name string, hash uint64) {
 	if e == nil {
 		e = p.add(name, hash)
 	}
-	e[0] = shapeUnknown
+	p.mark(e, shapeUnknown)
+}
+
+// mark gives an entry its shape.
+func (p *parked) mark(e []byte, shape byte) {
+	if e[0] != shapeUnknown {
+		p.known--
+	}
+	if shape != shapeUnknown {
+		p.known++
+	}
+	e[0] = shape
 }
 
 // shape is the number of the record's shape.

@@ -59,8 +59,12 @@ func TestParkedAgainstMap(t *testing.T) {
 			want[name] = &rec
 		}
 	}
+	known := 0
 	for _, name := range names {
 		rec, noted := want[name]
+		if rec != nil {
+			known++
+		}
 		got, ok := p.find(name, hash(name))
 		if ok != (rec != nil) || ok && got != *rec {
 			t.Fatalf("%.9s: got %+v %v, want %+v", name, got, ok, rec)
@@ -69,8 +73,8 @@ func TestParkedAgainstMap(t *testing.T) {
 			t.Fatalf("%.9s: has is not %v", name, noted)
 		}
 	}
-	if len(p.shapes) != 4 {
-		t.Errorf("%d shapes, want 4", len(p.shapes))
+	if len(p.shapes) != 4 || p.known != known || p.count != len(want) {
+		t.Errorf("%d shapes, %d of %d entries known, want 4, %d of %d", len(p.shapes), p.known, p.count, known, len(want))
 	}
 }
 

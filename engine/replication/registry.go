@@ -112,11 +112,12 @@ func (r *registry) leave(g *group, rec consensus.Record, park bool) {
 	r.count.Add(-1)
 }
 
+// parkedLen is the number of groups of which a record is parked, in memory or not.
 func (r *registry) parkedLen() (n int) {
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.RLock()
-		n += s.parked.count
+		n += s.parked.known
 		s.mu.RUnlock()
 	}
 	return n

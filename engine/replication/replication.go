@@ -17,7 +17,7 @@
 //     cores of its groups are dropped and made anew from the disk.
 //   - A result is reported once its batch is durable, or as not applied when the batch was refused as a whole (full
 //     disk), or as unknown when the disk failed in between. After that the node stops.
-//   - Memory is bounded: waiting proposals by number and bytes, groups in memory by number.
+//   - Memory is bounded: waiting proposals by number and bytes, groups in memory by number, what is parked of others by bytes.
 //
 // The package leaves to others what a command means (engine/command), what is on the disk (engine/storage), who may
 // do what (engine/authz), and waking watchers (the Observer).
@@ -150,7 +150,7 @@ func (r *Replicator) Err() error {
 // Metrics gives the counters.
 func (r *Replicator) Metrics() *Metrics { return &r.metrics }
 
-// GroupsParked is the number of groups of which is remembered what is needed to bring them into memory, and that of groups there that were.
+// GroupsParked is the number of groups that can be brought into memory without asking the disk, with those there that were so before.
 func (r *Replicator) GroupsParked() int { return r.registry.parkedLen() }
 
 // GroupsInMemory is the number of groups that have a core now.
