@@ -22,6 +22,9 @@ func TestHostileServer(t *testing.T) {
 		"{tag}VALUE:x\r\n{tag}VALUE:y\r\n{tag}OK\r\n", "{tag}VERSION:x\r\n{tag}VALUE:y\r\n{tag}OK\r\n", "{tag}VERSION:99999999999999999999999\r\n{tag}OK\r\n",
 		"{tag}KEYS:5\r\n{tag}a.b\r\n{tag}OK\r\n", "{tag}KEYS:0\r\n{tag}a.b\r\n{tag}OK\r\n", "{tag}KEYS:99999999999999999999\r\n{tag}OK\r\n", "{tag}KEYS:-1\r\n{tag}OK\r\n",
 		"{tag}KEYS:18446744073709551615\r\n{tag}OK\r\n", "{tag}KEYS:1\r\n{tag}BLOB 1\r\nx{tag}OK\r\n", "{tag}KEYS:1\r\n{tag}a.b\r\n{tag}WHAT\r\n{tag}OK\r\n",
+		"{tag}KEYS:1\r\n{tag}a.b\r\n{tag}META version=1\r\n{tag}OK\r\n", "{tag}KEYS:1\r\n{tag}a.b\r\n{tag}META version=1 size=-1\r\n{tag}VALUE:\r\n{tag}OK\r\n",
+		"{tag}META version=1 size=99999999999999999999\r\n{tag}OK\r\n", "{tag}META version=1 size=1 expires=never\r\n{tag}OK\r\n", "{tag}META\r\n{tag}META\r\n{tag}OK\r\n",
+		"{tag}ACL\r\n{tag}OK\r\n", "{tag}ACL a.b alice\r\n{tag}OK\r\n", "{tag}ACL a.b alice PERMS ALL\r\n{tag}OK\r\n", "{tag}ACL .\" (none)\r\n{tag}OK\r\n",
 		"{tag}COUNT:\r\n{tag}OK\r\n", "{tag}COUNT:9223372036854775808\r\n{tag}OK\r\n", "{tag}NODE id=x\r\n{tag}OK\r\n", "{tag}Q1 size=5\r\n{tag}OK\r\n", "{tag}id=1\r\n{tag}OK\r\n",
 		"{tag}PRINCIPAL\r\n{tag}OK\r\n", "{tag}EVENT\r\n", "{tag}EVENT PUT x a.b\r\n", "{tag}EVENT NOP 1 a.b\r\n", "{tag}EVENT PUT 0 a.b\r\n", "{tag}EVENT PUT 1 .\"\r\n", "{tag}KEYS:1\r\n{tag}.\"\\q\"\r\n{tag}VALUE:x\r\n{tag}OK\r\n", "{tag}ERROR WARN \x1b]0;x\x07\r\n", "{tag}ERROR \r\n", "ERROR FATAL unavailable: stopping\r\n",
 		"\xff\xfe\x00\r\n", strings.Repeat("x", 100_000) + "\r\n",
@@ -39,6 +42,7 @@ func TestHostileServer(t *testing.T) {
 	operations := map[string]func(context.Context, *Client) error{
 		"get":         func(ctx context.Context, c *Client) error { _, err := c.Get(ctx, "t.a"); return err },
 		"get version": func(ctx context.Context, c *Client) error { _, err := c.GetVersion(ctx, "t.a"); return err },
+		"meta":        func(ctx context.Context, c *Client) error { _, err := c.Meta(ctx, "t.a"); return err },
 		"put":         func(ctx context.Context, c *Client) error { _, err := c.Put(ctx, "t.a", []byte("x")); return err },
 		"put binary":  func(ctx context.Context, c *Client) error { _, err := c.Put(ctx, "t.a", []byte("\x00")); return err },
 		"delete":      func(ctx context.Context, c *Client) error { return c.Delete(ctx, "t.a") },
@@ -63,6 +67,16 @@ func TestHostileServer(t *testing.T) {
 				return err
 			}
 			_, err = io.Copy(io.Discard, b)
+			return err
+		},
+		"grants": func(ctx context.Context, c *Client) (err error) {
+			for _, err = range c.Grants(ctx, "t") {
+			}
+			return err
+		},
+		"scan meta": func(ctx context.Context, c *Client) (err error) {
+			for _, err = range c.Scan(ctx, "t", ScanOptions{Meta: true}) {
+			}
 			return err
 		},
 		"scan": func(ctx context.Context, c *Client) (err error) {

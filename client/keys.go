@@ -83,13 +83,15 @@ func (c commands) getVersion(ctx context.Context, verb, key string) (Item, error
 	return item, nil
 }
 
-// WriteRequest is a write with conditions and options. At most one of IfAbsent and IfVersion, and of WormTTL and WormUntil.
+// WriteRequest is a write with conditions and options. At most one of IfAbsent and IfVersion, of TTL and
+// Expires, and of WormTTL and WormUntil.
 type WriteRequest struct {
 	Key       string
 	Value     []byte
 	IfAbsent  bool          // only when the key does not exist
 	IfVersion *uint64       // only when the key's version is this
 	TTL       time.Duration // the key expires after this; 0: never
+	Expires   time.Time     // the key expires then; zero: never
 	WormTTL   time.Duration // write-once: nobody can change or delete the key for this long
 	WormUntil time.Time     // write-once until then
 	Principal string        // who writes, by the rules of PRINCIPAL ASSUME, for this command alone; "": the client's own
@@ -105,8 +107,13 @@ func (r *WriteRequest) options(cl *call) {
 		cl.literal(" IF VERSION")
 		cl.unsigned(*r.IfVersion)
 	}
-	if r.TTL != 0 {
+	switch {
+	case r.TTL != 0 && !r.Expires.IsZero():
+		cl.fail(&Error{Class: wire.Invalid, Text: "TTL and Expires exclude each other"})
+	case r.TTL != 0:
 		cl.literal(" TTL " + duration(cl, r.TTL))
+	case !r.Expires.IsZero():
+		cl.literal(" EXPIRES " + r.Expires.UTC().Format(time.RFC3339Nano))
 	}
 	switch {
 	case r.WormTTL != 0 && !r.WormUntil.IsZero():

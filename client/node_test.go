@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +125,126 @@ func TestNodeConditions(t *testing.T) {
 	}
 	if _, err := c.Write(ctx, client.WriteRequest{Key: "t.ttl", Value: []byte("1"), TTL: 1500 * time.Microsecond}); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a value's ends are is read as it was written, to the nanosecond.
+func TestNodeMeta(t *testing.T) {
+	c := realNode(t)
+	ctx := t.Context()
+	expires, until := time.Date(2100, 1, 31, 0, 0, 0, 123456789, time.UTC), time.Date(2099, 1, 31, 0, 0, 0, 0, time.UTC)
+	want := map[string]client.Meta{}
+	for _, r := range []client.WriteRequest{
+		{Key: "t.plain", Value: []byte("text")},
+		{Key: "t.ends", Value: []byte("bin\x00ary"), Expires: expires, WormUntil: until},
+		{Key: "t.large", Value: bytes.Repeat([]byte("x"), 100<<10), Expires: expires.In(time.FixedZone("", 3600))},
+		{Key: "t.empty", WormUntil: until},
+	} {
+		version, err := c.Write(ctx, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := client.Meta{Version: version, Size: int64(len(r.Value)), WormUntil: r.WormUntil}
+		if !r.Expires.IsZero() {
+			m.Expires = expires
+		}
+		if got, err := c.Meta(ctx, r.Key); err != nil || version != 0 && got != m {
+			t.Errorf("%s: %+v, %v; want %+v", r.Key, got, err, m)
+		} else {
+			m.Version = got.Version
+		}
+		want[r.Key] = m
+	}
+	if _, err := c.Meta(ctx, "t.none"); !errors.Is(err, client.ErrNotFound) {
+		t.Errorf("absent: %v", err)
+	}
+	if _, err := c.Write(ctx, client.WriteRequest{Key: "t.x", TTL: time.Hour, Expires: expires}); !errors.Is(err, client.ErrInvalid) {
+		t.Errorf("two ends: %v", err)
+	}
+	x, err := c.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.Write(ctx, client.WriteRequest{Key: "t.txn", Value: []byte("own"), Expires: expires}); err != nil {
+		t.Error(err)
+	}
+	if got, err := x.Meta(ctx, "t.txn"); err != nil || got != (client.Meta{Size: 3}) {
+		t.Errorf("a transaction's own: %+v, %v", got, err)
+	}
+	version, err := x.Commit(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want["t.txn"] = client.Meta{Version: version, Size: 3, Expires: expires}
+	s, err := c.Session(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, o := range []client.ScanOptions{{}, {Values: true}, {Values: true, StreamMin: 1}, {PageRows: 2}, {Reverse: true}} {
+		o.Meta = true
+		for name, rows := range map[string]iter.Seq2[client.Row, error]{"client": c.Scan(ctx, "t", o), "session": s.Scan(ctx, "t", o)} {
+			seen := 0
+			for row, err := range rows {
+				if err != nil || row.Meta != want[row.Key] || row.Size != row.Meta.Size {
+					t.Fatalf("%s %+v: %s is %+v, %v; want %+v", name, o, row.Key, row.Meta, err, want[row.Key])
+				}
+				seen++
+			}
+			if seen != len(want) {
+				t.Errorf("%s %+v: %d rows", name, o, seen)
+			}
+		}
+	}
+}
+
+func TestNodeGrants(t *testing.T) {
+	c := realNode(t)
+	ctx := t.Context()
+	if err := c.Assume(ctx, "admin"); err != nil {
+		t.Fatal(err)
+	}
+	want := []client.Grant{
+		{Object: "t", Principal: "alice", Perm: client.Read},
+		{Object: "t", Principal: "alice", Perm: client.Write},
+		{Object: "t", Principal: "bob", Perm: client.Owner},
+		{Object: "t.closed"},
+		{Object: "t.odd key\n", Principal: "alice", Perm: client.Read},
+	}
+	for _, g := range want {
+		if g.Principal != "" {
+			if err := c.Grant(ctx, g.Object, g.Principal, g.Perm); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := errors.Join(c.Grant(ctx, "t.closed", "x", client.Read), c.Revoke(ctx, "t.closed", "x", client.Read)); err != nil {
+		t.Fatal(err)
+	}
+	for _, most := range []int{1, len(want)} { // one who stops gives the connection back
+		var got []client.Grant
+		for g, err := range c.Grants(ctx, "t") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got = append(got, g); len(got) == most {
+				break
+			}
+		}
+		if !slices.Equal(got, want[:most]) {
+			t.Errorf("got %+v", got)
+		}
+	}
+	if err := c.Assume(ctx, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	for g, err := range c.Grants(ctx, "t") {
+		t.Errorf("alice sees %+v, %v", g, err)
+	}
+	for g, err := range c.Grants(ctx, "") {
+		if !errors.Is(err, client.ErrInvalid) {
+			t.Errorf("no prefix: %+v, %v", g, err)
+		}
 	}
 }
 

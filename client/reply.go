@@ -104,7 +104,9 @@ func bindsConnection(verb, sub string) bool {
 func onlyReads(verb, sub string) bool {
 	switch verb {
 	case "KEY":
-		return sub == "GET"
+		return sub == "GET" || sub == "META"
+	case "ACL":
+		return sub == "LIST"
 	case "SCAN", "COUNT", "SAMPLE", "HELP", "BEGIN", "ROLLBACK", "CONSISTENCY", "WATCH", "UNWATCH":
 		return true
 	case "PRINCIPAL":

@@ -14,6 +14,8 @@ import (
 type ScanOptions struct {
 	// Values: with the values, else the keys alone.
 	Values bool
+	// Meta: with what is known of the values beside their bytes.
+	Meta bool
 	// Limit bounds the rows in all; 0: none.
 	Limit int64
 	// After: only keys that follow this one in the scan's direction.
@@ -35,8 +37,10 @@ type Row struct {
 	Value []byte
 	// Blob, when not nil, stands for Value and streams Size bytes. It is valid until the next row is asked for.
 	Blob io.Reader
-	// Size is the value's length in bytes.
+	// Size is the value's length in bytes; 0 without ScanOptions.Values and Meta.
 	Size int64
+	// Meta is the zero Meta without ScanOptions.Meta.
+	Meta Meta
 }
 
 // Scan iterates over the keys of a table, or of table.prefix, in order. The rows stream on a connection of their own; a
@@ -107,7 +111,7 @@ func scanPages(prefix string, o ScanOptions, pageRows int64, run func(*call, *pa
 			if left > 0 && (ask == 0 || left < ask) {
 				ask = left
 			}
-			p := &page{values: o.Values, streamMin: o.StreamMin, yield: yield}
+			p := &page{values: o.Values, meta: o.Meta, streamMin: o.StreamMin, yield: yield}
 			if err := run(scanCall(prefix, o, ask, after), p); err != nil {
 				if !p.stopped {
 					yield(Row{}, err)
@@ -131,6 +135,9 @@ func scanCall(prefix string, o ScanOptions, limit int64, after string) *call {
 	if o.Values {
 		cl.literal(" VALUES")
 	}
+	if o.Meta {
+		cl.literal(" META")
+	}
 	if limit > 0 {
 		cl.literal(" LIMIT")
 		cl.number(limit)
@@ -145,9 +152,11 @@ func scanCall(prefix string, o ScanOptions, limit int64, after string) *call {
 	return cl
 }
 
-// page takes the frames of one answer to SCAN apart: KEYS:<n>, then n times a key and, with values, its value.
+// page takes the frames of one answer to SCAN apart: KEYS:<n>, then n times a key and, with meta, its META line
+// and, with values, its value.
 type page struct {
 	values    bool
+	meta      bool
 	streamMin int64
 	yield     func(Row, error) bool
 
@@ -155,6 +164,7 @@ type page struct {
 	promised uint64
 	rows     int64
 	last     string // the key of the last row
+	metaOpen bool   // last awaits its META line
 	keyOpen  bool   // last awaits its value
 	stopped  bool   // the consumer wants no more
 	row      Row
@@ -170,7 +180,7 @@ func (p *page) frame(f wire.Frame, blob func(size int64) ([]byte, error)) error 
 		p.started, p.promised = true, n
 		return nil
 	}
-	if !p.keyOpen {
+	if !p.metaOpen && !p.keyOpen {
 		if f.Kind == wire.KindBlob {
 			return protocolError("SCAN answered with a blob before its key")
 		}
@@ -185,10 +195,16 @@ func (p *page) frame(f wire.Frame, blob func(size int64) ([]byte, error)) error 
 			return protocolError("SCAN answered with key %q", wire.Visible(shorten(string(f.Text))))
 		}
 		p.last, p.row = key, Row{Key: key}
-		if p.values {
-			p.keyOpen = true
-			return nil
+		p.metaOpen, p.keyOpen = p.meta, p.values
+		return p.give()
+	}
+	if p.metaOpen {
+		p.metaOpen = false
+		meta, ok := parseMeta(f.Text)
+		if f.Kind == wire.KindBlob || !ok {
+			return protocolError("SCAN answered with %q for a META line", wire.Visible(shorten(string(f.Text))))
 		}
+		p.row.Meta, p.row.Size = meta, meta.Size
 		return p.give()
 	}
 	p.keyOpen = false
@@ -208,7 +224,11 @@ func (p *page) frame(f wire.Frame, blob func(size int64) ([]byte, error)) error 
 	return p.give()
 }
 
+// give hands the row out when nothing of it is missing.
 func (p *page) give() error {
+	if p.metaOpen || p.keyOpen {
+		return nil
+	}
 	p.rows++
 	if !p.yield(p.row, nil) {
 		p.stopped = true
@@ -218,7 +238,7 @@ func (p *page) give() error {
 
 // finish checks that the answer was whole.
 func (p *page) finish() error {
-	if !p.started || uint64(p.rows) != p.promised || p.keyOpen {
+	if !p.started || uint64(p.rows) != p.promised || p.metaOpen || p.keyOpen {
 		return protocolError("SCAN promised %d keys and sent %d", p.promised, p.rows)
 	}
 	return nil

@@ -347,6 +347,9 @@ func (c *Conn) run(tag, line string, body []byte) [][]byte {
 			c.Principal = w[2]
 		}
 	case "ACL":
+		if sub == "LIST" {
+			break // nothing is granted here
+		}
 		if len(w) != 6 {
 			return fail("invalid", "usage: ACL GRANT|REVOKE <object> <principal> PERMS <permission>")
 		}
@@ -568,11 +571,13 @@ func (c *Conn) scan(verb string, w []string) [][]byte {
 		r.line("OK")
 		return r.frames
 	}
-	values, limit, after, reverse := false, len(keys), "", false
+	values, meta, limit, after, reverse := false, false, len(keys), "", false
 	for i := 2; i < len(w); i++ {
 		switch strings.ToUpper(w[i]) {
 		case "VALUES":
 			values = true
+		case "META":
+			meta = true
 		case "REVERSE":
 			reverse = true
 		case "LIMIT":
@@ -596,8 +601,11 @@ func (c *Conn) scan(verb string, w []string) [][]byte {
 	r.line("KEYS:%d", len(keys))
 	for _, k := range keys {
 		r.line("%s", wire.AppendKey(nil, k))
+		v, _ := c.get(k)
+		if meta {
+			r.line("META version=%d size=%d", v.version, len(v.bytes))
+		}
 		if values {
-			v, _ := c.get(k)
 			r.value(v.bytes)
 		}
 	}
