@@ -83,9 +83,9 @@ system's. Each is one snapshot, unless --page-rows is given. A name that no key 
 The file is FILE.partial until it is whole; only then it takes its name, and with --force the place of what was there. An
 interrupted export leaves FILE.partial, and goes on with --resume, at the same node only.
 
-The file holds keys and values, of what the principal may read. It does not hold versions, the time to live (TTL) and the
-write-once time (WORM) of a value, grants, and principals with their secrets: an imported value neither expires nor is
-write-once, and an imported table is public until something is granted on it.
+The file holds what the principal may read: keys and values, and when a value expires (TTL) and until when it is write-once
+(WORM). It also holds the grants on these tables and their keys, as far as the principal may change them: all of them if it
+is an admin (--principal admin). It does not hold versions, and principals with their secrets.
 
 ` + exitStatuses,
 		Example: `  atlasdb atlas export /tmp/atlas2/socket users orders --output backup.atlas`,
@@ -120,7 +120,8 @@ func importCommand() *cobra.Command {
 		Long: `Reads a file that export wrote, or standard input, and stores its rows. An interrupted import goes on with --resume,
 into the same node only: one whose data was removed, or whose address was changed, is another one.
 
-The file holds keys and values alone: see export --help for what it leaves out.
+What has expired since the export is left out. What was granted is granted again, before the rows are written, beside what is
+granted already; that takes an admin (--principal admin), or --no-grants. See export --help for what the file does not hold.
 
 ` + exitStatuses,
 		Example: `  atlasdb atlas import /tmp/atlas2/socket backup.atlas
@@ -137,6 +138,7 @@ The file holds keys and values alone: see export --help for what it leaves out.
 	f.StringVar(&o.StatePath, "state", "", "`file` that keeps how far the import has come (default: FILE.import-state)")
 	f.BoolVar(&o.Resume, "resume", false, "go on where an interrupted import stopped")
 	f.BoolVar(&o.IfAbsent, "if-absent", false, "leave keys that exist as they are")
+	f.BoolVar(&o.NoGrants, "no-grants", false, "leave out what was granted")
 	f.BoolVar(&o.Verify, "verify", false, "write nothing: compare the file with what the node holds")
 	f.BoolVar(&o.CheckOnly, "check", false, "ask no node: read the file and check its checksums")
 	f.IntVar(&o.InFlight, "in-flight", 256, "writes under way at once")

@@ -13,6 +13,7 @@ import (
 	"github.com/atlas-edge/atlas/client"
 	"github.com/atlas-edge/atlas/client/cli"
 	"github.com/atlas-edge/atlas/client/cli/progress"
+	"github.com/atlas-edge/atlas/client/wire"
 )
 
 // systemTable is not exported unless asked for: only the system may write it back.
@@ -70,7 +71,11 @@ func export(ctx context.Context, o ExportOptions, s cli.Streams) (err error) {
 	if err != nil {
 		return out.abandon(reason(ctx, err))
 	}
-	note(s, o.Quiet, "exported %d records, %d bytes of values, in %v", out.w.records, out.w.bytes, time.Since(began).Round(time.Millisecond))
+	granted := ""
+	if out.w.grants > 0 {
+		granted = fmt.Sprintf(", and %d grants", out.w.grants)
+	}
+	note(s, o.Quiet, "exported %d records, %d bytes of values%s, in %v", out.w.records, out.w.bytes, granted, time.Since(began).Round(time.Millisecond))
 	return nil
 }
 
@@ -142,12 +147,14 @@ func exportAll(ctx context.Context, c *client.Client, o ExportOptions, out *outp
 		defer bar.Done()
 	}
 	for _, p := range todo {
-		options := client.ScanOptions{Values: true, PageRows: int64(o.PageRows), StreamMin: streamMin}
+		options := client.ScanOptions{Values: true, Meta: true, PageRows: int64(o.PageRows), StreamMin: streamMin}
 		if o.PageRows == 0 {
 			options.PageRows = -1
 		}
 		if strings.HasPrefix(out.at.lastKey, p) {
 			options.After = out.at.lastKey
+		} else if err := exportGrants(ctx, c, out, p); err != nil {
+			return err
 		}
 		bar.Label(p)
 		for row, err := range c.Scan(ctx, p, options) {
@@ -161,4 +168,25 @@ func exportAll(ctx context.Context, c *client.Client, o ExportOptions, out *outp
 		}
 	}
 	return nil
+}
+
+// exportGrants writes what is granted under a prefix, as far as the principal may see it.
+func exportGrants(ctx context.Context, c *client.Client, out *output, prefix string) error {
+	for g, err := range c.Grants(ctx, listed(prefix)) {
+		if err != nil {
+			return fmt.Errorf("list the grants on %s: %w", prefix, err)
+		}
+		if err := out.w.grant(g); err != nil {
+			return fmt.Errorf("write a grant on %s: %w", wire.Visible(g.Object), err)
+		}
+	}
+	return nil
+}
+
+// listed is a prefix for ACL LIST: that of a whole table is its name, for the list on the table itself.
+func listed(prefix string) string {
+	if table, row, _ := strings.Cut(prefix, "."); row == "" {
+		return table
+	}
+	return prefix
 }

@@ -13,30 +13,44 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"math"
+	"time"
+
+	"github.com/atlas-edge/atlas/client"
 )
 
-// An export file, format 1. Integers are little-endian; a uvarint is encoding/binary's.
+// An export file, format 2. Integers are little-endian; a uvarint is encoding/binary's.
 //
 //	file    = head record* end
 //	head    = magic[8] format:u16 length:u32 meta[length] crc:u32      meta is a JSON object, see Meta; crc is of all before it
 //	record  = 'K' key-length:uvarint key value-length:uvarint value, with checksums
+//	        | 'T' key-length:uvarint key expires:uvarint worm-until:uvarint value-length:uvarint value, with checksums
+//	        | 'G' object-length:uvarint object principal-length:uvarint principal permission, crc:u32
 //	end     = 'E' records:uvarint value-bytes:uvarint sha256[32] crc:u32
+//
+// 'T' is a value that expires, or is write-once until then: nanoseconds since 1970, 0 for neither; such a value has at least one of
+// them. 'G' is what a principal holds on a table or key: 'R', 'W' or 'O'; or '-' and no principal for a list without entries. Those of a
+// prefix stand before its keys, those of an object together, and are not counted in the end record. Format 1 has 'K' alone.
 //
 // A record's checksums are its running CRC-32C, the checksums themselves not counted: one after each 256 KiB of its value,
 // and one at its end, unless one was just written. So no more than 256 KiB must be held to hand out only bytes that were
 // checked. sha256 is of all bytes of the file before the end record; the end's crc is of the end record. A file without an
 // end is an export that was interrupted.
 const (
-	// FormatVersion is the format written here, and the newest that is read.
-	FormatVersion = 1
+	// FormatVersion is the format written here, and the newest that is read. Format 1 is read, too.
+	FormatVersion = 2
 
 	magic      = "\x89ATLAS\r\n" // as in PNG: shows transfers that changed line ends or cut the top bit
 	kindKey    = 'K'
+	kindEnds   = 'T'
+	kindGrant  = 'G'
 	kindEnd    = 'E'
 	chunkLen   = 256 << 10
 	metaLenMax = 1 << 20
 	keyLenMax  = 4 << 10
 	valueMax   = 128 << 20
+
+	principalLenMax = 1 << 10 // 256 characters
 )
 
 // Errors of reading a file.
@@ -51,6 +65,34 @@ var (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// record is what a file holds of a key, or a grant.
+type record struct {
+	key       string
+	size      int64     // of the value, bytes
+	expires   time.Time // zero: never
+	wormUntil time.Time // zero: not write-once
+	grant     *client.Grant
+}
+
+// permLetters are the permissions of a grant in a file; "" is a list without entries.
+var permLetters = map[client.Perm]byte{client.Read: 'R', client.Write: 'W', client.Owner: 'O', "": '-'}
+
+// nanos is how a file shows a time, 0 for the zero time.
+func nanos(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return uint64(t.UnixNano())
+}
+
+// instant is the time that nanos showed.
+func instant(n uint64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(n)).UTC()
+}
+
 // Meta says where an export comes from.
 type Meta struct {
 	Prefixes []string `json:"prefixes"`          // what was asked for; empty: all tables
@@ -63,9 +105,10 @@ type writer struct {
 	w       *bufio.Writer
 	hash    hash.Hash
 	crc     uint32
-	left    int64 // of the value under way
-	chunk   int   // bytes of it since the last checksum
-	records uint64
+	left    int64  // of the value under way
+	chunk   int    // bytes of it since the last checksum
+	records uint64 // of keys
+	grants  uint64
 	bytes   uint64 // of values
 	written int64  // bytes of the file
 	buf     []byte
@@ -95,11 +138,20 @@ func (wr *writer) put(b []byte) error {
 	return err
 }
 
-// key begins a record whose value has size bytes.
-func (wr *writer) key(key string, size int64) error {
-	b := append(wr.buf[:0], kindKey)
-	b = binary.AppendUvarint(b, uint64(len(key)))
-	b = append(b, key...)
+// key begins the record of a key, whose value follows.
+func (wr *writer) key(r record) error {
+	size := r.size
+	kind := byte(kindKey)
+	if !r.expires.IsZero() || !r.wormUntil.IsZero() {
+		kind = kindEnds
+	}
+	b := append(wr.buf[:0], kind)
+	b = binary.AppendUvarint(b, uint64(len(r.key)))
+	b = append(b, r.key...)
+	if kind == kindEnds {
+		b = binary.AppendUvarint(b, nanos(r.expires))
+		b = binary.AppendUvarint(b, nanos(r.wormUntil))
+	}
 	b = binary.AppendUvarint(b, uint64(size))
 	wr.crc = crc32.Checksum(b, castagnoli)
 	wr.left, wr.chunk = size, 0
@@ -108,6 +160,23 @@ func (wr *writer) key(key string, size int64) error {
 		b = binary.LittleEndian.AppendUint32(b, wr.crc)
 		wr.records++
 	}
+	return wr.put(b)
+}
+
+// grant writes the record of a grant.
+func (wr *writer) grant(g client.Grant) error {
+	letter, ok := permLetters[g.Perm]
+	if !ok {
+		return fmt.Errorf("permission %q is not known", g.Perm)
+	}
+	b := append(wr.buf[:0], kindGrant)
+	b = binary.AppendUvarint(b, uint64(len(g.Object)))
+	b = append(b, g.Object...)
+	b = binary.AppendUvarint(b, uint64(len(g.Principal)))
+	b = append(append(b, g.Principal...), letter)
+	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	wr.buf = b
+	wr.grants++
 	return wr.put(b)
 }
 
@@ -165,10 +234,10 @@ type reader struct {
 	ready  []byte // checked bytes of the value, not yet handed out
 
 	Meta    Meta
-	Records uint64 // whole records read
+	Format  uint16
+	Records uint64 // whole records of keys read
 	Bytes   uint64 // of their values
-	key     string
-	size    int64
+	record  record
 	ended   bool
 }
 
@@ -185,8 +254,8 @@ func newReader(r io.Reader) (*reader, error) {
 	if string(head[:len(magic)]) != magic {
 		return nil, fmt.Errorf("%w: it begins with %q", ErrFormat, head[:len(magic)])
 	}
-	if v := binary.LittleEndian.Uint16(head[len(magic):]); v != FormatVersion {
-		return nil, fmt.Errorf("%w: format %d, this version reads up to %d", ErrFormat, v, FormatVersion)
+	if rd.Format = binary.LittleEndian.Uint16(head[len(magic):]); rd.Format < 1 || rd.Format > FormatVersion {
+		return nil, fmt.Errorf("%w: format %d, this version reads up to %d", ErrFormat, rd.Format, FormatVersion)
 	}
 	length := binary.LittleEndian.Uint32(head[len(magic)+2:])
 	if length > metaLenMax {
@@ -254,15 +323,15 @@ func (rd *reader) uvarint(what string, limit uint64) (uint64, error) {
 	return 0, fmt.Errorf("%w: %s before byte %d is no number", ErrDamaged, what, rd.offset)
 }
 
-// next passes over what is left of the value and reads the next record's key and size. It returns io.EOF after the end
+// next passes over what is left of the value and reads the next record, but for its value. It returns io.EOF after the end
 // record, when everything was as it was written.
-func (rd *reader) next() (key string, size int64, err error) {
+func (rd *reader) next() (record, error) {
 	if rd.ended {
-		return "", 0, io.EOF
+		return record{}, io.EOF
 	}
 	for rd.ready = nil; rd.left > 0; rd.ready = nil {
 		if err := rd.load(); err != nil {
-			return "", 0, err
+			return record{}, err
 		}
 	}
 	var sum []byte
@@ -271,38 +340,96 @@ func (rd *reader) next() (key string, size int64, err error) {
 	}
 	var kind [1]byte
 	if err := rd.get(kind[:]); err != nil {
-		return "", 0, err
+		return record{}, err
 	}
 	rd.crc = crc32.Checksum(kind[:], castagnoli)
-	switch kind[0] {
-	case kindEnd:
-		return "", 0, rd.finish(sum)
-	case kindKey:
+	var r record
+	var err error
+	switch {
+	case kind[0] == kindEnd:
+		return record{}, rd.finish(sum)
+	case kind[0] == kindKey, kind[0] == kindEnds && rd.Format > 1:
+		r, err = rd.keyRecord(kind[0])
+	case kind[0] == kindGrant && rd.Format > 1:
+		r, err = rd.grantRecord()
 	default:
-		return "", 0, fmt.Errorf("%w: record of kind %#x at byte %d", ErrDamaged, kind[0], rd.offset-1)
+		err = fmt.Errorf("%w: record of kind %#x at byte %d", ErrDamaged, kind[0], rd.offset-1)
 	}
-	n, err := rd.uvarint("key length", keyLenMax)
 	if err != nil {
-		return "", 0, err
+		return record{}, err
 	}
-	name := make([]byte, n)
-	if err := rd.get(name); err != nil {
-		return "", 0, err
+	rd.record = r
+	return r, nil
+}
+
+// keyRecord reads the record of a key up to the first bytes of its value, with which all of it was checked.
+func (rd *reader) keyRecord(kind byte) (r record, err error) {
+	if r.key, err = rd.text("key", keyLenMax); err != nil {
+		return r, err
 	}
-	rd.crc = crc32.Update(rd.crc, castagnoli, name)
-	if n, err = rd.uvarint("value length", valueMax); err != nil {
-		return "", 0, err
-	}
-	rd.key, rd.size, rd.left = string(name), int64(n), int64(n)
-	if n == 0 {
-		if err := rd.check("record"); err != nil {
-			return "", 0, err
+	if kind == kindEnds {
+		expires, err := rd.uvarint("expiry", math.MaxInt64)
+		if err != nil {
+			return r, err
 		}
-		rd.Records++
-	} else if err := rd.load(); err != nil {
-		return "", 0, err // the key is only given out once it was checked, with the first bytes of the value
+		worm, err := rd.uvarint("write-once end", math.MaxInt64)
+		if err != nil {
+			return r, err
+		}
+		r.expires, r.wormUntil = instant(expires), instant(worm)
 	}
-	return rd.key, rd.size, nil
+	n, err := rd.uvarint("value length", valueMax)
+	if err != nil {
+		return r, err
+	}
+	r.size, rd.left = int64(n), int64(n)
+	if n > 0 {
+		return r, rd.load()
+	}
+	if err := rd.check("record"); err != nil {
+		return r, err
+	}
+	rd.Records++
+	return r, nil
+}
+
+func (rd *reader) grantRecord() (r record, err error) {
+	g := &client.Grant{}
+	if g.Object, err = rd.text("object", keyLenMax); err != nil {
+		return r, err
+	}
+	if g.Principal, err = rd.text("principal", principalLenMax); err != nil {
+		return r, err
+	}
+	var letter [1]byte
+	if err := rd.get(letter[:]); err != nil {
+		return r, err
+	}
+	rd.crc = crc32.Update(rd.crc, castagnoli, letter[:])
+	if err := rd.check("grant"); err != nil {
+		return r, err
+	}
+	for perm, l := range permLetters {
+		if l == letter[0] && (perm == "") == (g.Principal == "") {
+			g.Perm = perm
+			return record{grant: g}, nil
+		}
+	}
+	return r, fmt.Errorf("%w: permission %q of a grant before byte %d", ErrDamaged, letter[:], rd.offset)
+}
+
+// text reads a length and so many bytes.
+func (rd *reader) text(what string, limit uint64) (string, error) {
+	n, err := rd.uvarint(what+" length", limit)
+	if err != nil {
+		return "", err
+	}
+	b := make([]byte, n)
+	if err := rd.get(b); err != nil {
+		return "", err
+	}
+	rd.crc = crc32.Update(rd.crc, castagnoli, b)
+	return string(b), nil
 }
 
 // load reads and checks the next piece of the value.
@@ -391,16 +518,18 @@ func resumeAt(r io.Reader) (rd *reader, at position, complete bool, damage, err 
 	if rd, err = newReader(r); err != nil {
 		return nil, at, false, nil, err
 	}
+	state, ok := rd.hash.(encoding.BinaryAppender)
+	if !ok {
+		return nil, at, false, nil, errors.ErrUnsupported
+	}
 	for {
-		at.offset, at.records, at.bytes, at.lastKey = rd.offset, rd.Records, rd.Bytes, rd.key
-		state, ok := rd.hash.(encoding.BinaryAppender)
-		if !ok {
-			return nil, at, false, nil, errors.ErrUnsupported
+		if rd.record.grant == nil { // grants at the end are written anew, with those that follow them
+			at.offset, at.records, at.bytes, at.lastKey = rd.offset, rd.Records, rd.Bytes, rd.record.key
+			if at.hash, err = state.AppendBinary(at.hash[:0]); err != nil {
+				return nil, at, false, nil, err
+			}
 		}
-		if at.hash, err = state.AppendBinary(at.hash[:0]); err != nil {
-			return nil, at, false, nil, err
-		}
-		_, _, err := rd.next()
+		_, err := rd.next()
 		if err == nil {
 			_, err = io.Copy(io.Discard, rd)
 		}

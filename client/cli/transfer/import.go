@@ -3,6 +3,7 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -27,6 +28,7 @@ const (
 	heldMax     = 64 << 20        // bytes of values that await their writes
 	stateEvery  = time.Second     // how often the state file is written
 	retryFor    = 2 * time.Minute // how long a write is tried again while the server is away
+	clocksApart = time.Minute     // how far the server's clock may be ahead of ours where ends of values are near
 )
 
 func importFile(ctx context.Context, o ImportOptions, s cli.Streams) (err error) {
@@ -96,7 +98,7 @@ func importFile(ctx context.Context, o ImportOptions, s cli.Streams) (err error)
 // checkFile reads everything.
 func checkFile(rd *reader) error {
 	for {
-		if _, _, err := rd.next(); errors.Is(err, io.EOF) {
+		if _, err := rd.next(); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
@@ -107,8 +109,8 @@ func checkFile(rd *reader) error {
 // job is a record to be written.
 type job struct {
 	seq   uint64
-	key   string
 	value []byte
+	record
 }
 
 // loader writes records with several goroutines.
@@ -126,6 +128,8 @@ type loader struct {
 	next    uint64              // every record before this one is written
 	done    map[uint64]struct{} // those beyond it
 	skipped uint64
+	expired uint64
+	grants  uint64
 }
 
 // load writes the records of a file.
@@ -177,15 +181,22 @@ func load(ctx context.Context, o ImportOptions, s cli.Streams, rd *reader, bar *
 	if l.skipped > 0 {
 		left += fmt.Sprintf(" (%d were there already)", l.skipped)
 	}
-	note(s, o.Quiet, "imported %d records%s, %d bytes of values, in %v", rd.Records-skip-l.skipped, left, rd.Bytes, time.Since(began).Round(time.Millisecond))
+	if l.expired > 0 {
+		left += fmt.Sprintf(" (%d had expired)", l.expired)
+	}
+	granted := ""
+	if l.grants > 0 {
+		granted = fmt.Sprintf(", and %d grants", l.grants)
+	}
+	note(s, o.Quiet, "imported %d records%s, %d bytes of values%s, in %v", rd.Records-skip-l.skipped-l.expired, left, rd.Bytes, granted, time.Since(began).Round(time.Millisecond))
 	return st.remove()
 }
 
-// read hands the records to the writers; long ones it writes itself, as they are read.
+// read hands the records to the writers; long ones it writes itself, as they are read, and grants before the keys behind them.
 func (l *loader) read(ctx context.Context, rd *reader, skip uint64, st *state) error {
 	saved := time.Now()
-	for seq := uint64(0); ; seq++ {
-		key, size, err := rd.next()
+	for seq := uint64(0); ; {
+		r, err := rd.next()
 		if errors.Is(err, io.EOF) {
 			if seq < skip {
 				return fmt.Errorf("%w: the state file is of a longer export", errUsage)
@@ -195,17 +206,24 @@ func (l *loader) read(ctx context.Context, rd *reader, skip uint64, st *state) e
 		if err != nil {
 			return err
 		}
-		if seq < skip {
+		switch {
+		case r.grant != nil:
+			if err := l.grant(ctx, *r.grant); err != nil {
+				return err
+			}
 			continue
-		}
-		if size > streamMin {
-			if err := l.stream(ctx, key, size, rd); err != nil {
-				return fmt.Errorf("write %s: %w", wire.Visible(key), err)
+		case seq < skip:
+		case r.size > streamMin:
+			if err := l.stream(ctx, r, rd); err != nil {
+				return fmt.Errorf("write %s: %w", wire.Visible(r.key), err)
 			}
 			l.finished(seq)
-		} else if err := l.hand(ctx, seq, key, size, rd); err != nil {
-			return err
+		default:
+			if err := l.hand(ctx, seq, r, rd); err != nil {
+				return err
+			}
 		}
+		seq++
 		if time.Since(saved) > stateEvery {
 			saved = time.Now()
 			if err := st.save(l.position()); err != nil {
@@ -215,20 +233,48 @@ func (l *loader) read(ctx context.Context, rd *reader, skip uint64, st *state) e
 	}
 }
 
-func (l *loader) hand(ctx context.Context, seq uint64, key string, size int64, rd *reader) error {
-	if !l.held.take(ctx, size) {
+// grant grants anew. To grant what is granted already changes nothing.
+func (l *loader) grant(ctx context.Context, g client.Grant) error {
+	if l.o.NoGrants {
+		return nil
+	}
+	err := l.patiently(ctx, func() error {
+		if g.Perm != "" {
+			return l.c.Grant(ctx, g.Object, g.Principal, g.Perm)
+		}
+		// A list without entries is what is left of one.
+		if err := l.c.Grant(ctx, g.Object, closer, client.Owner); err != nil {
+			return err
+		}
+		return l.c.Revoke(ctx, g.Object, closer, client.Owner)
+	})
+	switch {
+	case errors.Is(err, client.ErrDenied):
+		return fmt.Errorf("grant on %s: %w\n  import as an admin, or leave what was granted out by --no-grants", wire.Visible(g.Object), err)
+	case err != nil:
+		return fmt.Errorf("grant on %s: %w", wire.Visible(g.Object), err)
+	}
+	l.grants++ // one goroutine grants
+	return nil
+}
+
+// closer is who is granted something for a moment, to close an object to all but admins. An admin needs no grant.
+const closer = "admin"
+
+func (l *loader) hand(ctx context.Context, seq uint64, r record, value io.Reader) error {
+	if !l.held.take(ctx, r.size) {
 		return context.Cause(ctx)
 	}
-	value := make([]byte, size)
-	if _, err := io.ReadFull(rd, value); err != nil {
-		l.held.give(size)
+	j := job{seq: seq, value: make([]byte, r.size), record: r}
+	if _, err := io.ReadFull(value, j.value); err != nil {
+		l.held.give(r.size)
 		return err
 	}
 	select {
-	case l.jobs <- job{seq, key, value}:
+	case l.jobs <- j:
 		return nil
 	case <-ctx.Done():
-		l.held.give(size)
+		l.held.give(r.size)
 		return context.Cause(ctx)
 	}
 }
@@ -245,14 +291,44 @@ func (l *loader) work(ctx context.Context) {
 	}
 }
 
+// request is the write of the record at a time. live is false when the value has expired by then, and a write-once end that has
+// passed is left out.
+func (l *loader) request(r record, at time.Time) (w client.WriteRequest, live bool) {
+	w = client.WriteRequest{Key: r.key, Expires: r.expires, IfAbsent: l.o.IfAbsent}
+	if r.wormUntil.After(at) {
+		w.WormUntil = r.wormUntil
+	}
+	return w, r.expires.IsZero() || r.expires.After(at)
+}
+
 // write writes a record, again and again while the server is away.
 func (l *loader) write(ctx context.Context, j job) error {
+	w, live := l.request(j.record, time.Now())
+	for soon := false; live; soon = true {
+		err := l.patiently(ctx, func() error {
+			w.Value = j.value
+			_, err := l.c.Write(ctx, w)
+			return err
+		})
+		if !errors.Is(err, client.ErrInvalid) || soon || w.Expires.IsZero() && w.WormUntil.IsZero() {
+			return l.settle(ctx, j.record, bytes.NewReader(j.value), err)
+		}
+		// An end may have passed on the server's clock and not on ours.
+		var then client.WriteRequest
+		if then, live = l.request(j.record, time.Now().Add(clocksApart)); live && then.WormUntil.Equal(w.WormUntil) {
+			return err
+		}
+		w = then
+	}
+	l.count(&l.expired)
+	return nil
+}
+
+// patiently runs f again and again while the server is away.
+func (l *loader) patiently(ctx context.Context, f func() error) error {
 	began := time.Now()
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		_, err := l.c.Write(ctx, client.WriteRequest{Key: j.key, Value: j.value, IfAbsent: l.o.IfAbsent})
-		if l.present(err) {
-			return nil
-		}
+		err := f()
 		again := errors.Is(err, client.ErrUnavailable) || errors.Is(err, client.ErrUnknown)
 		if err == nil || !again || ctx.Err() != nil || time.Since(began) > retryFor {
 			return err
@@ -268,23 +344,86 @@ func (l *loader) write(ctx context.Context, j job) error {
 	}
 }
 
-// present tells whether err says that the key is there and shall be left.
-func (l *loader) present(err error) bool {
-	if !l.o.IfAbsent || !errors.Is(err, client.ErrConflict) {
-		return false
+// settle is how the write of a record ended: a key that is there and shall be left counts as written, and so does a write-once one
+// that is there as the record has it, since the import was continued, or an answer was lost.
+func (l *loader) settle(ctx context.Context, r record, value io.Reader, err error) error {
+	switch {
+	case l.o.IfAbsent && errors.Is(err, client.ErrConflict):
+		l.count(&l.skipped)
+		return nil
+	case !errors.Is(err, client.ErrDenied):
+		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.skipped++
-	return true
-}
-
-func (l *loader) stream(ctx context.Context, key string, size int64, rd *reader) error {
-	_, err := l.c.WriteBlob(ctx, client.WriteRequest{Key: key, IfAbsent: l.o.IfAbsent}, rd, size)
-	if l.present(err) {
+	m, merr := l.c.Meta(ctx, r.key)
+	switch {
+	case merr != nil || m.WormUntil.IsZero():
+		return err // it was not for its being write-once
+	case l.o.IfAbsent:
+		l.count(&l.skipped)
 		return nil
 	}
-	return err
+	if same, serr := l.holds(ctx, r, m, value); serr != nil || !same {
+		return errors.Join(err, serr)
+	}
+	return nil
+}
+
+// holds tells whether the server holds the record. Of a record that it may not hold, the value is not read.
+func (l *loader) holds(ctx context.Context, r record, m client.Meta, value io.Reader) (same bool, err error) {
+	if m.Size != r.size || !sameEnds(r, m, time.Now()) {
+		return false, nil
+	}
+	blob, err := l.c.GetBlob(ctx, r.key)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, blob.Close()) }()
+	var ours, theirs [32 << 10]byte
+	for left := r.size; left > 0; {
+		n := min(left, int64(len(ours)))
+		if _, err := io.ReadFull(value, ours[:n]); err != nil {
+			return false, err
+		}
+		if _, err := io.ReadFull(blob, theirs[:n]); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(ours[:n], theirs[:n]) {
+			return false, nil
+		}
+		left -= n
+	}
+	return true, nil
+}
+
+// stream writes a long record as it is read, so that it is not tried again. A write-once one is looked for first.
+func (l *loader) stream(ctx context.Context, r record, value io.Reader) error {
+	w, live := l.request(r, time.Now())
+	if !live {
+		l.count(&l.expired)
+		return nil
+	}
+	if !w.WormUntil.IsZero() && !l.o.IfAbsent {
+		m, err := l.c.Meta(ctx, r.key)
+		if err == nil && m.Size == r.size && m.WormUntil.Equal(r.wormUntil) {
+			same, err := l.holds(ctx, r, m, value)
+			if err == nil && !same {
+				err = &client.Error{Class: client.ErrDenied, Text: "it is write-once, and another value"}
+			}
+			return err
+		}
+		if err != nil && !errors.Is(err, client.ErrNotFound) {
+			return err
+		}
+	}
+	_, err := l.c.WriteBlob(ctx, w, value, r.size)
+	return l.settle(ctx, r, value, err)
+}
+
+// count adds one.
+func (l *loader) count(n *uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	*n++
 }
 
 // finished counts a record as written.

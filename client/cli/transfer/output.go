@@ -115,6 +115,9 @@ func (out *output) resume(o ExportOptions, s cli.Streams, prefixes []string, inf
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w; begin anew by --force", out.found, err)
 	}
+	if !complete && rd.Format != FormatVersion {
+		return nil, fmt.Errorf("%w: %s is of format %d, without what format %d holds: begin anew by --force", errUsage, out.found, rd.Format, FormatVersion)
+	}
 	if !slices.Equal(rd.Meta.Prefixes, prefixes) {
 		return nil, fmt.Errorf("%w: %s is an export of %q, not of %q", errUsage, out.found, rd.Meta.Prefixes, prefixes)
 	}
@@ -243,7 +246,7 @@ func (out *output) abandon(why error) error {
 }
 
 func (out *output) row(row client.Row) error {
-	if err := out.w.key(row.Key, row.Size); err != nil {
+	if err := out.w.key(record{key: row.Key, size: row.Size, expires: row.Meta.Expires, wormUntil: row.Meta.WormUntil}); err != nil {
 		return err
 	}
 	if row.Blob == nil {

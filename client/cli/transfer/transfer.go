@@ -2,14 +2,15 @@
 
 // Package transfer moves tables to and from files, with a constant amount of memory.
 //
-// A file (its layout is in format.go) holds keys and values, checked record by record and as a whole. It does not hold what
-// the protocol does not show: versions, write-once terms, expiry and grants. Each prefix is read with one SCAN, which is one
-// snapshot; different prefixes, and the parts of an export that was continued, are snapshots of different times.
+// A file (its layout is in format.go) holds keys, values with the instants at which they expire and cease to be write-once, and
+// grants, checked record by record and as a whole. It does not hold versions, nor principals and their secrets. Each prefix is read
+// with one SCAN, which is one snapshot; its grants are read before, and different prefixes, and the parts of an export that was continued, are snapshots of different times.
 //
 // An export is written beside the file asked for, which is replaced when the new one is whole. An interrupted one is continued
 // after its last whole record. An interrupted import is continued from the position in its state file, up to which every
-// record was acknowledged; since a record is a plain write, it does no harm to import one twice, and one whose outcome is
-// unknown is written again. Either is continued with the node of its beginning alone, which file and state file name.
+// record was acknowledged; it does no harm to import a record twice, and one whose outcome is
+// unknown is written again: a write-once one that is there already, as the file has it, counts as written. An import leaves out what has
+// expired, by the clock here, and grants before it writes the keys that follow, so that nothing is public in between. Either is continued with the node of its beginning alone, which file and state file name.
 //
 // Import's goroutines, the writers, end before it returns. Export starts none.
 package transfer
@@ -56,6 +57,8 @@ type ImportOptions struct {
 	IfAbsent bool
 	// Verify writes nothing: it compares the file with what the server holds.
 	Verify bool
+	// NoGrants leaves out what was granted.
+	NoGrants bool
 	// CheckOnly reads the file and checks its checksums; no server is asked.
 	CheckOnly bool
 	// InFlight bounds the writes under way, 1 to 1,024. Default 256.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -16,9 +17,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/atlas-edge/atlas/client"
 	"github.com/atlas-edge/atlas/client/cli"
 	"github.com/atlas-edge/atlas/client/internal/fakenode"
 )
@@ -277,8 +280,18 @@ func TestDamageIsNoticed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := errors.Join(w.grant(client.Grant{Object: "t", Principal: "alice", Perm: client.Read}), w.grant(client.Grant{Object: "t.0"})); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"t alice READ": "", "t.0  ": "", "t.0": "", "t.1": "one 2001-09-09T01:46:40.000000001Z 2001-09-09T01:46:40Z", "t.2": strings.Repeat("two", 30),
+	}
 	for i, value := range []string{"", "one", strings.Repeat("two", 30)} {
-		if err := w.key(fmt.Sprintf("t.%d", i), int64(len(value))); err != nil {
+		r := record{key: fmt.Sprintf("t.%d", i), size: int64(len(value))}
+		if i == 1 {
+			r.expires, r.wormUntil = time.Unix(1e9, 1).UTC(), time.Unix(1e9, 0).UTC()
+		}
+		if err := w.key(r); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.WriteString(w, value); err != nil {
@@ -289,7 +302,7 @@ func TestDamageIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := file.Bytes()
-	if got, err := readAll(bytes.NewReader(data)); err != nil || len(got) != 3 {
+	if got, err := readAll(bytes.NewReader(data)); err != nil || !maps.Equal(got, want) {
 		t.Fatalf("%q, %v", got, err)
 	}
 	if w.written != int64(len(data)) {
@@ -304,7 +317,7 @@ func TestDamageIsNoticed(t *testing.T) {
 				t.Errorf("byte %d bit %d: not noticed", i, bit)
 			}
 			for key, value := range got {
-				if want := map[string]string{"t.0": "", "t.1": "one", "t.2": strings.Repeat("two", 30)}; want[key] != value {
+				if w, ok := want[key]; !ok || w != value {
 					t.Errorf("byte %d bit %d: %q is %q", i, bit, key, value)
 				}
 			}
@@ -317,7 +330,7 @@ func TestDamageIsNoticed(t *testing.T) {
 		t.Errorf("trailing byte: %v", err)
 	}
 	newer := bytes.Clone(data)
-	newer[8] = 2
+	newer[8] = FormatVersion + 1
 	if _, err := readAll(bytes.NewReader(newer)); !errors.Is(err, ErrFormat) {
 		t.Errorf("newer format: %v", err)
 	}
@@ -333,21 +346,28 @@ func readAll(r io.Reader) (map[string]string, error) {
 		return nil, err
 	}
 	for {
-		key, size, err := rd.next()
+		r, err := rd.next()
 		if errors.Is(err, io.EOF) {
 			return got, nil
 		}
 		if err != nil {
 			return got, err
 		}
+		if r.grant != nil {
+			got[r.grant.Object+" "+r.grant.Principal+" "+string(r.grant.Perm)] = ""
+			continue
+		}
 		value, err := io.ReadAll(rd)
 		if err != nil {
 			return got, err
 		}
-		if int64(len(value)) != size {
+		if int64(len(value)) != r.size {
 			return got, errors.New("size")
 		}
-		got[key] = string(value)
+		if !r.expires.IsZero() || !r.wormUntil.IsZero() {
+			value = fmt.Appendf(value, " %s %s", r.expires.Format(time.RFC3339Nano), r.wormUntil.Format(time.RFC3339Nano))
+		}
+		got[r.key] = string(value)
 	}
 }
 
@@ -357,7 +377,9 @@ func FuzzReader(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	if err := errors.Join(w.key("t.a", 5), func() error { _, err := w.Write([]byte("hello")); return err }(), w.key("t.b", 0), w.end()); err != nil {
+	grant := w.grant(client.Grant{Object: "t", Principal: "alice", Perm: client.Owner})
+	ends := record{key: "t.b", expires: time.Unix(1e9, 1), wormUntil: time.Unix(1e9, 0)}
+	if err := errors.Join(grant, w.key(record{key: "t.a", size: 5}), func() error { _, err := w.Write([]byte("hello")); return err }(), w.key(ends), w.end()); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(file.Bytes())
