@@ -476,6 +476,13 @@ func TestReadAhead(t *testing.T) {
 	if err := n.store.Close(); err != nil {
 		t.Fatal(err)
 	}
+	// A reader of a group that is parked needs nothing of the disk, and one of another does.
+	if v, err := n.registry.view("g09", 8, 7); err != nil || v != (ReadView{At: 7, Now: 8}) {
+		t.Errorf("a parked group is read as %+v, %v", v, err)
+	}
+	if v, err := n.registry.view("g11", 8, 7); err == nil {
+		t.Errorf("of a closed store, a group that is not parked is read as %+v", v)
+	}
 	if got := ahead(); got != 0 || n.failure.Load() != nil || !strings.Contains(log.String(), "not all read ahead") {
 		t.Errorf("of a closed store %d groups were read ahead, the log says %q", got, log.String())
 	}
