@@ -151,6 +151,15 @@ func TestImportOfGrantsIsAnAdmins(t *testing.T) {
 	if _, err := to.Get(t.Context(), "t.a"); !errors.Is(err, client.ErrNotFound) {
 		t.Errorf("a row was written before what was granted on its table: %v", err)
 	}
+	// Nobody may give a public table an owner, and may not write it from then on.
+	mustWrite(t, from, client.WriteRequest{Key: "u.a", Value: []byte("v")})
+	mustGrant(t, from, client.Grant{Object: "u", Principal: "alice", Perm: client.Owner})
+	owned := filepath.Join(t.TempDir(), "owned")
+	mustExport(t, ExportOptions{Target: source, Path: owned, Prefixes: []string{"u"}}, cli.ExitOK)
+	notes = mustImport(t, ImportOptions{Target: sink, Path: owned}, cli.ExitError)
+	if !strings.HasPrefix(notes, "write u.a: denied: ") || !strings.Contains(notes, "\n  import as an admin, or leave what was granted out by --no-grants\n") {
+		t.Errorf("got %q", notes)
+	}
 	mustImport(t, ImportOptions{Target: sink, Path: path, NoGrants: true}, cli.ExitOK)
 	if _, grants := ends(t, to, "t"); len(grants) != 0 {
 		t.Errorf("granted: %+v", grants)
@@ -312,7 +321,10 @@ func TestExportResumesAmongGrants(t *testing.T) {
 		if err := errors.Join(os.WriteFile(path+".partial", data[:cut], 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		mustExport(t, ExportOptions{Target: source, Path: path, Resume: true}, cli.ExitOK)
+		notes := mustExport(t, ExportOptions{Target: source, Path: path, Resume: true}, cli.ExitOK)
+		if want := "exported 6 records, 6 bytes of values, and 6 grants, in "; !strings.Contains(notes, want) {
+			t.Fatalf("cut at %d: got %q, want %q", cut, notes, want)
+		}
 		if got := mustRead(t, path); !bytes.Equal(got, data) {
 			t.Fatalf("cut at %d: %d bytes, want %d", cut, len(got), len(data))
 		}

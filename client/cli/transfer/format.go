@@ -236,6 +236,7 @@ type reader struct {
 	Meta    Meta
 	Format  uint16
 	Records uint64 // whole records of keys read
+	Grants  uint64
 	Bytes   uint64 // of their values
 	record  record
 	ended   bool
@@ -412,6 +413,7 @@ func (rd *reader) grantRecord() (r record, err error) {
 	for perm, l := range permLetters {
 		if l == letter[0] && (perm == "") == (g.Principal == "") {
 			g.Perm = perm
+			rd.Grants++
 			return record{grant: g}, nil
 		}
 	}
@@ -507,6 +509,7 @@ func (rd *reader) finish(sum []byte) error {
 type position struct {
 	offset  int64
 	records uint64
+	grants  uint64
 	bytes   uint64
 	lastKey string
 	hash    []byte // state of the whole file's checksum
@@ -524,7 +527,7 @@ func resumeAt(r io.Reader) (rd *reader, at position, complete bool, damage, err 
 	}
 	for {
 		if rd.record.grant == nil { // grants at the end are written anew, with those that follow them
-			at.offset, at.records, at.bytes, at.lastKey = rd.offset, rd.Records, rd.Bytes, rd.record.key
+			at.offset, at.records, at.grants, at.bytes, at.lastKey = rd.offset, rd.Records, rd.Grants, rd.Bytes, rd.record.key
 			if at.hash, err = state.AppendBinary(at.hash[:0]); err != nil {
 				return nil, at, false, nil, err
 			}
@@ -548,7 +551,7 @@ func resumeAt(r io.Reader) (rd *reader, at position, complete bool, damage, err 
 
 // resumeWriter goes on at a position.
 func resumeWriter(w io.Writer, at position) (*writer, error) {
-	wr := &writer{w: bufio.NewWriterSize(w, chunkLen), hash: sha256.New(), records: at.records, bytes: at.bytes, written: at.offset}
+	wr := &writer{w: bufio.NewWriterSize(w, chunkLen), hash: sha256.New(), records: at.records, grants: at.grants, bytes: at.bytes, written: at.offset}
 	state, ok := wr.hash.(encoding.BinaryUnmarshaler)
 	if !ok {
 		return nil, errors.ErrUnsupported

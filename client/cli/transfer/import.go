@@ -167,6 +167,9 @@ func load(ctx context.Context, o ImportOptions, s cli.Streams, rd *reader, bar *
 	if serr := st.save(l.next); err == nil {
 		err = serr
 	}
+	if errors.Is(err, client.ErrDenied) && l.grants > 0 {
+		err = fmt.Errorf("%w\n  import as an admin, or leave what was granted out by --no-grants", err)
+	}
 	if err != nil {
 		if st.path != "" {
 			err = fmt.Errorf("%w\n  %d records are written; go on with --resume", err, l.next)
@@ -248,13 +251,10 @@ func (l *loader) grant(ctx context.Context, g client.Grant) error {
 		}
 		return l.c.Revoke(ctx, g.Object, closer, client.Owner)
 	})
-	switch {
-	case errors.Is(err, client.ErrDenied):
-		return fmt.Errorf("grant on %s: %w\n  import as an admin, or leave what was granted out by --no-grants", wire.Visible(g.Object), err)
-	case err != nil:
+	l.grants++ // one goroutine grants
+	if err != nil {
 		return fmt.Errorf("grant on %s: %w", wire.Visible(g.Object), err)
 	}
-	l.grants++ // one goroutine grants
 	return nil
 }
 
