@@ -108,6 +108,11 @@ func startOverlapOf(t *testing.T, depth, most int) *overlap {
 	free := o.n.loops[0].free
 	eventually(t, "the end of the first round", func() bool { return len(free) == cap(free) })
 	o.fs.held.Store(true)
+	t.Cleanup(func() { // a test that failed meanwhile: its node could not be closed
+		if o.fs.held.Load() {
+			o.letGo()
+		}
+	})
 	o.first = o.propose("g", "first")
 	eventually(t, "the sync", func() bool { return o.fs.waiting.Load() > 0 })
 	return o

@@ -16,7 +16,7 @@ import (
 //
 // An entry is some 30 bytes and the name, among bytes that the garbage collector need not look through. It stays where it is
 // when its group comes into memory, and is then not looked at; when the group leaves it is written anew. At bytesMax all is forgotten,
-// and what is used since comes back: a random one of the longest unused would cost more to find than to read again.
+// and what is used from then on comes back: that is a read for each, where an order of use would cost memory and time at every use.
 //
 //	shape:1 len(name):1 round:4 last:8 time:8 chain:8 name
 type parked struct {
