@@ -273,7 +273,11 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 		return nil, d.Err("atlas takes no argument")
 	}
 	node := new(Node)
-	at, err := readPlaces(d, "atlas", node.options())
+	options := node.options()
+	options["status_from"] = func(d *caddyfile.Dispenser) error {
+		return d.Err("status_from is an option in a site alone: a node among the global options has no HTTP endpoints")
+	}
+	at, err := readPlaces(d, "atlas", options)
 	if err != nil {
 		return nil, err
 	}

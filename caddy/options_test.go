@@ -220,6 +220,14 @@ func TestErrorsTellTheLine(t *testing.T) {
 	}
 }
 
+// status_from of a node without a site was told to be no option of atlas, though the documents list it.
+func TestStatusFromTakesASite(t *testing.T) {
+	_, err := adapt("{\natlas {\n" + base + "\nstatus_from any\n}\n}\n")
+	if want := "status_from is an option in a site alone: a node among the global options has no HTTP endpoints"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v does not say %q", err, want)
+	}
+}
+
 // TestErrorsTellTheFile imports an option from another file: the error tells that one.
 func TestErrorsTellTheFile(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "other")
