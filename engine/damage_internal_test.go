@@ -3,7 +3,11 @@
 package engine
 
 import (
+	"errors"
 	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/atlas-edge/atlas/engine/authz"
 	"github.com/atlas-edge/atlas/engine/command"
@@ -57,5 +61,42 @@ func TestDamageFoundByReadingStopsTheNode(t *testing.T) {
 				t.Fatalf("a stopped node took a write: %v", err)
 			}
 		})
+	}
+}
+
+// TestDamageFoundByReadingAhead: a node whose disk holds a damaged record of a group that nobody asks for starts, and then stops and says why.
+// Now and then it did not start: what was read ahead came before what a start reads. G28.
+func TestDamageFoundByReadingAhead(t *testing.T) {
+	fs := vfs.NewMem()
+	open := func(later time.Duration) *Engine {
+		t.Helper()
+		e, err := Open(t.Context(), Options{
+			Dir: "data", FS: fs, MinFreeBytes: -1, SweepInterval: time.Hour, Now: func() time.Time { return time.Now().Add(later) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	e := open(0)
+	b := e.store.NewBatch()
+	defer b.Close()
+	b.SetRecord("a", []byte("damaged"))
+	if err := errors.Join(b.Commit(true), e.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		e := open(time.Duration(1+i) * time.Hour) // so much later that the clock need not ask the records
+		select {
+		case <-e.Done():
+		case <-time.After(20 * time.Second):
+			t.Fatal("the damage is not found")
+		}
+		if err := e.Ready(); err == nil {
+			t.Error("the node goes on")
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

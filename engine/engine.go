@@ -99,6 +99,7 @@ func start(ctx context.Context, o Options, store *storage.Store) (*Engine, error
 	e.background.Go(func() { e.sweep(background) })
 	e.background.Go(func() { e.reapTxns(background) })
 	e.background.Go(func() { e.waitForFailure(background) })
+	e.replicator.ReadAhead() // last: whether a node starts does not rest on how fast its disk is read
 	o.Logger.Info("node started", "cluster", id.ClusterID, "node", id.NodeID, "region", o.Region, "dir", o.Dir, "starts", id.Starts)
 	return e, nil
 }

@@ -123,9 +123,12 @@ func New(o Options) (*Replicator, error) {
 		r.running.Go(l.run)
 		r.running.Go(l.publish)
 	}
-	r.running.Go(r.parkAll)
 	return r, nil
 }
+
+// ReadAhead begins to read what the disk holds of groups that were written before, in the background, so that it need not be asked when they
+// are used. Damage that it finds stops the Replicator, as wherever it is found. Requires: it is called once at most, before Close.
+func (r *Replicator) ReadAhead() { r.running.Go(r.parkAll) }
 
 // Close lets what is waiting finish, then stops the loops.
 func (r *Replicator) Close() error {

@@ -67,6 +67,7 @@ func openNodeOn(t *testing.T, fs vfs.FS, loops, depth int, idle time.Duration) *
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.ReadAhead()
 	t.Cleanup(func() {
 		if err := errors.Join(n.Close(), store.Close()); err != nil && !n.broken {
 			t.Error(err)
