@@ -76,6 +76,9 @@ func export(ctx context.Context, o ExportOptions, s cli.Streams) (err error) {
 		granted = fmt.Sprintf(", and %d grants", out.w.grants)
 	}
 	note(s, o.Quiet, "exported %d records, %d bytes of values%s, in %v", out.w.records, out.w.bytes, granted, time.Since(began).Round(time.Millisecond))
+	if o.Principal == "" {
+		note(s, o.Quiet, "no principal was given: what only some may read is left out, and so is what was granted; --principal admin exports all")
+	}
 	return nil
 }
 

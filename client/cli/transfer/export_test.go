@@ -6,12 +6,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/atlas-edge/atlas/client"
 	"github.com/atlas-edge/atlas/client/cli"
 	"github.com/atlas-edge/atlas/client/internal/fakenode"
 )
@@ -234,4 +237,60 @@ func TestExportOfNothing(t *testing.T) {
 	}
 	o.Resume = true
 	mustExport(t, o, cli.ExitOK)
+}
+
+// An export without a principal left out what was granted to others and did not say so: a backup that misses tables.
+func TestExportSaysThatItIsNobodys(t *testing.T) {
+	c, target := dialReal(t)
+	mustWrite(t, c, client.WriteRequest{Key: "t.a", Value: []byte("v")}, client.WriteRequest{Key: "u.a", Value: []byte("v")})
+	mustGrant(t, c, client.Grant{Object: "u", Principal: "alice", Perm: client.Owner})
+	const hint = "no principal was given: what only some may read is left out, and so is what was granted; --principal admin exports all\n"
+	o := ExportOptions{Target: target, Path: filepath.Join(t.TempDir(), "x"), Force: true}
+	if notes := mustExport(t, o, cli.ExitOK); !strings.HasPrefix(notes, "exported 2 records, ") || strings.Contains(notes, hint) {
+		t.Errorf("as admin: %q", notes)
+	}
+	o.Principal = ""
+	if notes := mustExport(t, o, cli.ExitOK); !strings.HasPrefix(notes, "exported 1 records, ") || !strings.HasSuffix(notes, hint) {
+		t.Errorf("as nobody: %q", notes)
+	}
+	o.Quiet = true
+	if notes := mustExport(t, o, cli.ExitOK); notes != "" {
+		t.Errorf("quiet: %q", notes)
+	}
+}
+
+// fullDisk takes so many bytes and no more.
+type fullDisk struct {
+	io.Writer
+	left int
+}
+
+var errFull = errors.New("no space left on device")
+
+func (d *fullDisk) Write(p []byte) (int, error) {
+	n, err := min(len(p), d.left), error(nil)
+	if n < len(p) {
+		err = errFull
+	}
+	d.left -= n
+	done, werr := d.Writer.Write(p[:n])
+	return done, errors.Join(err, werr)
+}
+
+// An export that filled the disk told of more records than it had left in the file, and gave the reason twice.
+func TestExportFillsTheDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	out := &output{path: path, part: path + partialSuffix}
+	if err := out.open(Meta{}); err != nil {
+		t.Fatal(err)
+	}
+	out.w.w.Reset(&fullDisk{out.f, 1000})
+	var why error
+	for i := 0; why == nil; i++ {
+		why = out.row(client.Row{Key: fmt.Sprint("t.", i), Value: make([]byte, 100), Size: 100})
+	}
+	got := out.abandon(why)
+	if want := errFull.Error() + "\n  the records that are whole in " + out.part + " are kept; go on with --resume"; !errors.Is(got, errFull) || got.Error() != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

@@ -233,10 +233,16 @@ func (out *output) abandon(why error) error {
 	if out.w == nil {
 		return errors.Join(why, out.close())
 	}
-	err := errors.Join(out.w.w.Flush(), out.close())
+	flushed := out.w.w.Flush()
+	if flushed != nil && !errors.Is(why, flushed) { // else it is the reason already
+		why = errors.Join(why, flushed)
+	}
+	err := out.close()
 	switch {
 	case out.part == "":
 		why = fmt.Errorf("%w\n  what was written is not whole", why)
+	case flushed != nil:
+		why = fmt.Errorf("%w\n  the records that are whole in %s are kept; go on with --resume", why, out.part)
 	case out.w.records == 0:
 		err = errors.Join(err, os.Remove(out.part))
 	default:
