@@ -488,3 +488,37 @@ func TestReadAhead(t *testing.T) {
 	}
 	n.closing.Store(true)
 }
+
+// TestListsOfAGroupThatComesIn: readers are told of a group's lists before it came into memory, as soon as it is there and when it has left. It
+// is not parked: its lists are not.
+func TestListsOfAGroupThatComesIn(t *testing.T) {
+	n := openNode(t, 1, time.Hour)
+	rec := soleRecord(5, 1)
+	b := n.store.NewBatch()
+	defer b.Close()
+	b.SetRecord("g", rec.Append(nil))
+	b.SetState("g", command.StateName, command.GroupState{TableLists: 1, ListsChanged: 9}.AppendTo(nil))
+	if err := b.Commit(true); err != nil {
+		t.Fatal(err)
+	}
+	l := newLoop(n.Replicator, 1, 1) // with no goroutines
+	check := func(when string) {
+		t.Helper()
+		for range 2 { // what is read once is remembered
+			if v, err := n.ReadView("g"); err != nil || !v.TableLists || v.KeyLists {
+				t.Errorf("%s: read as %+v, %v", when, v, err)
+			}
+		}
+	}
+	check("before")
+	g, err := l.enter("g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("in memory")
+	l.leave(g)
+	check("after")
+	if rec, ok := n.registry.record("g"); ok {
+		t.Errorf("it is parked as %+v", rec)
+	}
+}
