@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/atlas-edge/atlas/engine/key"
 )
 
 // long says whether the long runs were asked for.
@@ -110,6 +112,30 @@ func TestPayloadLimit(t *testing.T) {
 		}
 		c.send("NODE PING 1\r\n")
 		c.want("PONG node=1 rtt_ms=0", "OK")
+	}
+}
+
+// G25: what the line of an upload decides is refused before its payload is there, which is consumed all the same. A key that is none, or too
+// long, once was when all of the payload had come.
+func TestUploadRefusedAtOnce(t *testing.T) {
+	s := start(t, newFake(), Options{})
+	c := dial(t, s)
+	for _, r := range []struct{ line, refusal string }{
+		{"noRow 4", `invalid: key "noRow" has no row: want table.row`},
+		{"t. 4", `invalid: key "t." has an empty row: want table.row`},
+		{"/t.a 4", `invalid: table name "/t" has an empty group`},
+		{`."t" 4`, `invalid: key "t" has no row: want table.row`},
+		{"t." + strings.Repeat("k", key.LenMax-1) + " 4", "too_large: key length 4097 exceeds limit 4096"},
+		{strings.Repeat("t", key.TableLenMax+1) + ".a 4", "too_large: table name length 129 exceeds limit 128"},
+		{"t.a 4 TTL 0s", `invalid: TTL "0s": want a duration`},
+		{"t.a 4 FOR ever", "invalid: usage: KEY BLOB SET "},
+	} {
+		for _, tag := range []string{"", "[ID:x] "} {
+			c.send(tag + "KEY BLOB SET " + r.line + "\r\n")
+			c.wantPrefix(tag + "ERROR WARN " + r.refusal)
+			c.send("no\r\n")
+			c.ask("NODE PING 1", "PONG node=1 rtt_ms=0", "OK")
+		}
 	}
 }
 

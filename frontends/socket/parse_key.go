@@ -2,7 +2,12 @@
 
 package socket
 
-import "github.com/atlas-edge/atlas/engine"
+import (
+	"errors"
+
+	"github.com/atlas-edge/atlas/engine"
+	"github.com/atlas-edge/atlas/engine/key"
+)
 
 const (
 	getUsage     = "KEY GET <key> [VERSION]"
@@ -213,6 +218,9 @@ func parseBlobSet(w *cursor, c *command) error {
 	if c.key, c.refused = keyArgument(&cursor{keyWord}, blobSetUsage); c.refused != nil {
 		return nil
 	}
+	if c.refused = checkKey(c.key); c.refused != nil {
+		return nil
+	}
 	for !w.done() {
 		found, err := c.writeOption(w, blobSetUsage)
 		if err == nil && !found {
@@ -225,4 +233,16 @@ func parseBlobSet(w *cursor, c *command) error {
 		c.version = true
 	}
 	return nil
+}
+
+// checkKey refuses what the engine would refuse as a key whatever it holds, in the engine's words.
+func checkKey(word []byte) error {
+	_, err := key.Parse(word)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, key.ErrTooLong):
+		return engine.Errorf(engine.ClassTooLarge, "%w", err)
+	}
+	return invalid("%w", err)
 }
