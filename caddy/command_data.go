@@ -59,6 +59,9 @@ Operations of --mix:
 				return usageError(cmd, "--%s 0: want at least 1", name)
 			}
 		}
+		if o.Duration == 0 && o.Count == 0 {
+			return usageError(cmd, "--duration 0s: want more than 0, or --count")
+		}
 		return nil
 	}
 	program(cmd, func(ctx context.Context, args []string) int {
