@@ -209,7 +209,7 @@ func TestFrontendOfAnotherBuild(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "options cannot change while it runs") {
 		t.Errorf("changed options: %v", err)
 	}
-	if err := load(t, strings.ReplaceAll(flies, dir+"/data", dir+"/other")); err == nil || !strings.Contains(err.Error(), "belongs to the node in") {
+	if err := load(t, strings.ReplaceAll(flies, dir+"/data", dir+"/other")); err == nil || !strings.HasSuffix(err.Error(), "/data while that runs: give it a new address, or remove it in one reload and add it in the next") {
 		t.Errorf("moved to another node: %v", err)
 	}
 	wantTold(t, c, "open renew")

@@ -196,7 +196,8 @@ func (f *frontend) mayRunAs(dir string, module FrontendModule) error {
 	case err != nil:
 		return fmt.Errorf("frontend %s: %w", f.address, err)
 	case f.node.dir != dir:
-		return fmt.Errorf("frontend %s: it belongs to the node in %s while that runs", f.address, f.node.dir)
+		return fmt.Errorf("frontend %s: it belongs to the node in %s while that runs: give it a new address, or remove it in one "+
+			"reload and add it in the next", f.address, f.node.dir)
 	case f.settings != settings:
 		return fmt.Errorf("frontend %s: options cannot change while it runs: give it a new address, or remove it in one "+
 			"reload and add it in the next", f.address)
