@@ -20,8 +20,8 @@ const (
 	// watchBatchBytes is how much of keys a watch holds, in bytes, before it leaves a version that it has begun: a transaction's
 	// may be as large as the transaction, and a watch that goes on within a version passes over what it has given.
 	watchBatchBytes = 256 << 10
-	// watchPassMax is how many batches of changes of other keys are passed over between two looks at the context. It is more than
-	// one, because what is there already is given also to those who do not want to wait.
+	// watchPassMax is how many batches of changes of other keys, or of hidden ones, are passed over between two looks at the context. It is
+	// more than one, because what is there already is given also to those who do not want to wait.
 	watchPassMax = 16
 	// watchIdle is how often a watch of a quiet group moves on to the present, so that history does not end behind it.
 	watchIdle = time.Minute
@@ -102,11 +102,18 @@ func (w *Watch) Next(ctx context.Context) (Event, error) {
 	if w.closed {
 		return Event{}, Errorf(ClassInvalid, "the watch is closed")
 	}
-	for {
+	var passed passing
+	for fresh := false; ; {
 		if len(w.ready) == 0 {
-			if err := w.await(ctx); err != nil {
+			if fresh { // all of them were hidden from the caller
+				if err := passed.one(ctx); err != nil {
+					return Event{}, w.e.readError(err)
+				}
+			}
+			if err := w.await(ctx, &passed); err != nil {
 				return Event{}, err
 			}
+			fresh = true
 		}
 		ev := w.ready[0]
 		w.ready = w.ready[1:]
@@ -125,10 +132,20 @@ func (w *Watch) Next(ctx context.Context) (Event, error) {
 	}
 }
 
+// passing counts the batches of changes of which a call of Next gave none.
+type passing int
+
+// one counts a batch, and says now and then whether the call is still waited for.
+func (p *passing) one(ctx context.Context) error {
+	if *p++; *p%watchPassMax == 0 {
+		return ctx.Err()
+	}
+	return nil
+}
+
 // await fills ready, waiting for changes of the group when there are none.
-func (w *Watch) await(ctx context.Context) error {
+func (w *Watch) await(ctx context.Context, passed *passing) error {
 	var idle *time.Timer
-	passed := 0 // batches without an event
 	for {
 		moved := w.e.hub.moved(w.group) // before looking, so that no advance falls in between
 		more, err := w.read()
@@ -136,8 +153,8 @@ func (w *Watch) await(ctx context.Context) error {
 			return err
 		}
 		if more {
-			if passed++; passed%watchPassMax == 0 && ctx.Err() != nil {
-				return w.e.readError(ctx.Err())
+			if err := passed.one(ctx); err != nil {
+				return w.e.readError(err)
 			}
 			continue
 		}
