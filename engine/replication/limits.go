@@ -15,8 +15,8 @@ const (
 	depthMax     = 8
 	// groupsMax bounds the groups with a core in memory, over all loops. The least recently used leave first.
 	groupsMax = 16_384
-	// parkedBytesMax bounds what is remembered of groups that are not in memory, over all shards of the registry: a million with names of 30
-	// bytes. The table that finds them takes up to a third more.
+	// parkedBytesMax bounds what is remembered of groups that are not in memory, over all shards of the registry and both generations: a million with
+	// names of 30 bytes. The table that finds them takes up to a third more.
 	parkedBytesMax = 64 << 20
 	// coldMax bounds, per shard of the registry, what is remembered of groups that are read but not in memory.
 	coldMax = 1_024

@@ -126,7 +126,7 @@ func TestParkedUnderLoad(t *testing.T) {
 		for i := range n.registry.shards {
 			if s := &n.registry.shards[i]; start%3 == 2 {
 				s.mu.Lock()
-				s.parked.bytesMax = parkedBlockLen
+				s.parked.young.bytesMax = parkedBlockLen
 				s.mu.Unlock()
 			}
 		}

@@ -34,13 +34,13 @@ func soleRecord(slot consensus.Slot, round uint64) consensus.Record {
 // TestParkedAgainstMap puts, changes and forgets records of names of all lengths at random, and compares with a map.
 func TestParkedAgainstMap(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	p := parked{seed: maphash.MakeSeed(), bytesMax: math.MaxInt}
+	p := newParked(maphash.MakeSeed(), math.MaxInt)
 	want := map[string]*consensus.Record{}
 	names := make([]string, 3_000)
 	for i := range names {
 		names[i] = fmt.Sprintf("%d%s", i, strings.Repeat("n", rng.IntN(storage.GroupLenMax-4)))
 	}
-	hash := func(name string) uint64 { return parkedHash(maphash.String(p.seed, name)) }
+	hash := func(name string) uint64 { return parkedHash(maphash.String(p.young.seed, name)) }
 	for range 30_000 {
 		name := names[rng.IntN(len(names))]
 		switch rng.IntN(8) {
@@ -73,14 +73,14 @@ func TestParkedAgainstMap(t *testing.T) {
 			t.Fatalf("%.9s: has is not %v", name, noted)
 		}
 	}
-	if len(p.shapes) != 4 || p.known != known || p.count != len(want) {
-		t.Errorf("%d shapes, %d of %d entries known, want 4, %d of %d", len(p.shapes), p.known, p.count, known, len(want))
+	if len(p.young.shapes) != 4 || p.known() != known || p.young.count != len(want) {
+		t.Errorf("%d shapes, %d of %d entries known, want 4, %d of %d", len(p.young.shapes), p.known(), p.young.count, known, len(want))
 	}
 }
 
 // TestParkedOdd: what a compact entry cannot say is not remembered, and the 33rd shape is not either.
 func TestParkedOdd(t *testing.T) {
-	p := parked{seed: maphash.MakeSeed(), bytesMax: math.MaxInt}
+	p := newParked(maphash.MakeSeed(), math.MaxInt)
 	for name, change := range map[string]func(r *consensus.Record){
 		"untouched":         func(r *consensus.Record) { *r = consensus.Record{} },
 		"not applied":       func(r *consensus.Record) { r.Applied-- },
@@ -110,38 +110,68 @@ func TestParkedOdd(t *testing.T) {
 	rec := soleRecord(4, 1)
 	rec.Established = shapesMax + 1
 	p.put("one past", 6, &rec)
-	if _, ok := p.find("one past", 6); ok || len(p.shapes) != shapesMax {
-		t.Errorf("%d shapes are remembered, want %d", len(p.shapes), shapesMax)
+	if _, ok := p.find("one past", 6); ok || len(p.young.shapes) != shapesMax {
+		t.Errorf("%d shapes are remembered, want %d", len(p.young.shapes), shapesMax)
 	}
 }
 
-// TestParkedLimit: at the limit all is remembered, one entry past it the others are forgotten.
+// TestParkedLimit: at the limit all is remembered; one entry past it the half of which nothing was noted for longest is forgotten, but what
+// was noted again stays.
 func TestParkedLimit(t *testing.T) {
-	const perBlock = parkedBlockLen / (parkedHead + 4)
-	p := parked{seed: maphash.MakeSeed(), bytesMax: 2 * parkedBlockLen}
-	put := func(i int) bool {
+	const half = 2 * (parkedBlockLen / (parkedHead + 4)) // entries in a generation
+	p := newParked(maphash.MakeSeed(), 2*2*parkedBlockLen)
+	hash := func(i int) (string, uint64) {
 		name := fmt.Sprintf("%04d", i)
-		rec := soleRecord(consensus.Slot(i+1), 1)
-		p.put(name, parkedHash(maphash.String(p.seed, name)), &rec)
-		return p.lost
+		return name, parkedHash(maphash.String(p.young.seed, name))
 	}
-	known := func(i int) bool {
-		name := fmt.Sprintf("%04d", i)
-		rec, ok := p.find(name, parkedHash(maphash.String(p.seed, name)))
-		return ok && rec == soleRecord(consensus.Slot(i+1), 1)
+	want := map[int]consensus.Record{}
+	put := func(i, slot int) {
+		name, h := hash(i)
+		rec := soleRecord(consensus.Slot(slot), 1)
+		p.put(name, h, &rec)
+		want[i] = rec
 	}
-	for i := range 2 * perBlock {
-		if put(i) {
-			t.Fatalf("something was forgotten at %d of %d", i+1, 2*perBlock)
+	check := func(when string, lost bool) {
+		t.Helper()
+		for i := range 2*half + 1 {
+			name, h := hash(i)
+			rec, ok := p.find(name, h)
+			if w, expected := want[i]; ok != expected || ok && rec != w {
+				t.Fatalf("%s: %d is remembered as %+v %v, want %+v %v", when, i, rec, ok, w, expected)
+			}
+		}
+		if p.known() != len(want) || p.lost != lost {
+			t.Fatalf("%s: %d are known, want %d; something was lost: %v", when, p.known(), len(want), p.lost)
 		}
 	}
-	for i := range 2 * perBlock {
-		if !known(i) {
-			t.Fatalf("%d of %d is not remembered at the limit", i, 2*perBlock)
+	for i := range half {
+		put(i, 1)
+	}
+	check("with the younger generation full", false)
+	if name, _ := hash(half); !p.room(name) {
+		t.Fatal("there is no room with the older generation empty")
+	}
+	for i := half; i < 2*half-1; i++ {
+		put(i, 1)
+	}
+	put(7, 2)
+	check("at the limit", false)
+	if name, _ := hash(2 * half); p.room(name) {
+		t.Fatal("there is room at the limit")
+	}
+	for i := range half {
+		if i != 7 {
+			delete(want, i)
 		}
 	}
-	if !put(2*perBlock) || !known(2*perBlock) || known(0) || len(p.blocks) != 1 {
-		t.Fatalf("one past the limit: %d blocks", len(p.blocks))
+	put(2*half, 1)
+	check("one past the limit", true)
+	name, h := hash(half)
+	p.forget(name, h)
+	delete(want, half)
+	check("with one of the older generation forgotten", true)
+	if !p.has(name, h) {
+		t.Fatal("that the disk must be asked is not noted")
 	}
 }
 
@@ -149,7 +179,7 @@ func TestParkedLimit(t *testing.T) {
 func TestParkedToTheEndOfABlock(t *testing.T) {
 	const size = 128
 	for left := -2; left <= 2; left++ { // bytes in the first block behind its last entry, or behind the one that should have been
-		p := parked{seed: maphash.MakeSeed(), bytesMax: parkedBlockLen}
+		p := parkedTable{seed: maphash.MakeSeed(), bytesMax: parkedBlockLen}
 		var names []string
 		put := func(size int) {
 			name := fmt.Sprintf("%0*d", size-parkedHead, len(names))
@@ -159,7 +189,7 @@ func TestParkedToTheEndOfABlock(t *testing.T) {
 			p.bytesMax = 2 * parkedBlockLen
 			names = append(names, name)
 			rec := soleRecord(consensus.Slot(len(names)), 1)
-			p.put(name, parkedHash(maphash.String(p.seed, name)), &rec)
+			p.note(p.add(name, parkedHash(maphash.String(p.seed, name))), &rec)
 			p.bytesMax = parkedBlockLen
 		}
 		for range parkedBlockLen/size - 1 {
@@ -174,7 +204,7 @@ func TestParkedToTheEndOfABlock(t *testing.T) {
 			t.Errorf("with %d bytes left: %d blocks, want %d", left, len(p.blocks), want)
 		}
 		for i, name := range names {
-			if rec, ok := p.find(name, parkedHash(maphash.String(p.seed, name))); !ok || rec.Last != consensus.Slot(i+1) {
+			if rec, ok := p.record(p.entry(name, parkedHash(maphash.String(p.seed, name)))); !ok || rec.Last != consensus.Slot(i+1) {
 				t.Errorf("with %d bytes left: entry %d is %+v %v", left, i, rec, ok)
 			}
 		}
@@ -346,7 +376,7 @@ func TestOfferedLate(t *testing.T) {
 
 	// Where there is no room, nothing that is known goes for what is offered. What is forgotten for want of room does not come back.
 	s, hash := n.registry.shard("g")
-	s.parked.bytesMax = parkedBlockLen
+	s.parked.young.bytesMax = parkedBlockLen
 	inShard := func(i int) string {
 		for ; ; i += 1_000_000 {
 			name := fmt.Sprintf("x%d", i)
@@ -356,15 +386,21 @@ func TestOfferedLate(t *testing.T) {
 		}
 	}
 	for i := 0; n.registry.offer(inShard(i), &untouched); i++ {
+		n.registry.offer("g", &early) // of which the younger generation knows nothing, in the end
 		if i == parkedBlockLen {
 			t.Fatal("there is room for ever")
 		}
 	}
+	if s.parked.young.entry("g", hash) != nil {
+		t.Fatal("g is not in the older generation: nothing was tested")
+	}
 	if rec, ok := n.registry.record("g"); !ok || rec != want {
 		t.Fatalf("when there is no more room, parked is %+v %v, want %+v", rec, ok, want)
 	}
-	full := inShard(parkedBlockLen)
-	s.parked.put(full, parkedHash(maphash.String(n.registry.seed, full)), &untouched) // as by a group that leaves memory
+	for i := range parkedBlockLen { // as by groups that leave memory
+		name := inShard(parkedBlockLen + i)
+		s.parked.put(name, parkedHash(maphash.String(n.registry.seed, name)), &untouched)
+	}
 	if s.parked.has("g", hash) || n.registry.offer("g", &early) || s.parked.has("g", hash) {
 		t.Fatal("an old record counts again once the newer is forgotten")
 	}

@@ -73,7 +73,7 @@ func newRegistry(store *storage.Store) *registry {
 	for i := range r.shards {
 		r.shards[i].groups = make(map[string]*group)
 		r.shards[i].cold = make(map[string]lists)
-		r.shards[i].parked = parked{seed: r.seed, bytesMax: parkedBytesMax / registryShards}
+		r.shards[i].parked = newParked(r.seed, parkedBytesMax/registryShards)
 	}
 	return r
 }
@@ -117,7 +117,7 @@ func (r *registry) parkedLen() (n int) {
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.RLock()
-		n += s.parked.known
+		n += s.parked.known()
 		s.mu.RUnlock()
 	}
 	return n
