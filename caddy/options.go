@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -148,7 +149,29 @@ func (n *Node) checkCredentials() error {
 	if secret == "" && !n.UnsafeNoCredentials {
 		return errors.New("credentials is empty: give a secret, or say unsafe_no_credentials")
 	}
+	if err := checkPlaceholder(secret); err != nil {
+		return err
+	}
 	return checkSecret(secret)
+}
+
+// otherPlaceholder is what Caddy replaces elsewhere, or what was to be one of ours.
+var otherPlaceholder = regexp.MustCompile(`^\{[a-zA-Z_]+\.[a-zA-Z0-9_./-]+\}$`)
+
+// checkPlaceholder refuses what was meant to be replaced and would be the secret as it is written, which others can guess.
+func checkPlaceholder(secret string) error {
+	name, opens := strings.CutPrefix(secret, "{")
+	name, closes := strings.CutSuffix(name, "}")
+	ours := strings.HasPrefix(name, "env.") || strings.HasPrefix(name, "file.")
+	switch {
+	case opens && closes && ours && !strings.ContainsAny(name, "{}"):
+		return nil
+	case otherPlaceholder.MatchString(secret):
+		return errors.New("credentials is a placeholder that is not replaced: {env.NAME} and {file./path} are")
+	case strings.Contains(secret, "{env."), strings.Contains(secret, "{file."):
+		return errors.New("credentials holds a placeholder beside other text: its whole value may be one")
+	}
+	return nil
 }
 
 // checkSecret holds for what a placeholder stands for, too. Its errors do not show the secret.
