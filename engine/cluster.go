@@ -185,6 +185,9 @@ func (s *Session) tablesOf(ctx context.Context, group, after string, limit int) 
 			break
 		}
 		for _, table := range found {
+			if err := ctx.Err(); err != nil {
+				return nil, s.e.readError(err)
+			}
 			err := a.tableObject(authz.VerbRead, []byte(table[len(group):]))
 			shown := err == nil
 			if shown && a.view.KeyLists { // all of its rows may be hidden, and then so is the table

@@ -3,6 +3,7 @@
 package engine_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -113,4 +114,18 @@ func TestTablesOfExpiredRows(t *testing.T) {
 		}
 		w.add(time.Hour)
 	}
+}
+
+// G26: a list ends with its context, also within one group, of which a principal may be shown no table.
+func TestTablesEndWithTheirContext(t *testing.T) {
+	e := open(t, vfs.NewMem())
+	alice, bob := as(t, e, "alice"), as(t, e, "bob")
+	put(t, alice, "shop/hidden.a", "v")
+	must(t, alice.Grant(t.Context(), []byte("shop/hidden.a"), "alice", engine.PermOwner))
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := bob.Tables(ended, "shop", 10)
+	wantErr(t, err, engine.ErrUnavailable)
+	_, err = bob.GroupInfo(ended, "shop")
+	wantErr(t, err, engine.ErrUnavailable)
 }
