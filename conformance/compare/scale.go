@@ -105,6 +105,11 @@ func (r *scaleRun) must(name string, limit float64, unit string, got spread) {
 	r.aims = append(r.aims, aim{Name: name, Must: true, Limit: limit, Below: true, Unit: unit, Got: &got})
 }
 
+// aim adds a figure with an upper bound that is a wish.
+func (r *scaleRun) aim(name string, limit float64, unit string, got spread) {
+	r.aims = append(r.aims, aim{Name: name, Limit: limit, Below: true, Unit: unit, Got: &got})
+}
+
 // tablesPart measures a node with a table for each row, and beside it one with ten tables, and one with as many tables in ten groups.
 func (r *scaleRun) tablesPart(ctx context.Context) (err error) {
 	many, err := startAtlas(ctx, r.env, r.profile != "")
@@ -238,12 +243,13 @@ func (r *scaleRun) putPart(ctx context.Context, many, few, grouped *node, count 
 		name  string
 		node  *node
 		shape keyShape
+		alone bool // no two PUTs share a group
 		got   []sample
 	}{
 		{name: "into 10 tables of 10", node: few, shape: fewTablesKeys('x')},
 		{name: "into 10 tables of " + count, node: many, shape: fewTablesKeys('x')},
 		{name: "into any table of " + count + " in 10 groups", node: grouped, shape: groupedKeys()},
-		{name: "into any table of " + count, node: many, shape: oneRowKeys()},
+		{name: "into any table of " + count, node: many, shape: oneRowKeys(), alone: true},
 	}
 	sl := slot{Conns: conns, Warm: r.slot / 4, Dur: r.slot}
 	for round := range r.rounds {
@@ -269,10 +275,15 @@ func (r *scaleRun) putPart(ctx context.Context, many, few, grouped *node, count 
 		t := &turns[i]
 		r.add("PUT "+t.name+at+": time", "ns", each(t.got, wall)...)
 		r.add("PUT "+t.name+at+": server CPU", "us", each(t.got, (*sample).cpuMicros)...)
-		if i > 0 {
-			r.must("time of a PUT "+t.name+at, sameAim, "x", ratio(t.got, turns[0].got, wall))
-			r.must("CPU of a PUT "+t.name+at, sameAim, "x", ratio(t.got, turns[0].got, (*sample).cpuMicros))
+		if i == 0 {
+			continue
 		}
+		judge := r.must
+		if t.alone && conns > 1 {
+			judge = r.aim // ADR 0016
+		}
+		judge("time of a PUT "+t.name+at, sameAim, "x", ratio(t.got, turns[0].got, wall))
+		judge("CPU of a PUT "+t.name+at, sameAim, "x", ratio(t.got, turns[0].got, (*sample).cpuMicros))
 	}
 	return nil
 }
