@@ -191,8 +191,16 @@ func shellProgram(cmd *cobra.Command, run func(ctx context.Context, args []strin
 	programUntil(cmd, run, syscall.SIGTERM, syscall.SIGHUP)
 }
 
+// programUntil is program with other signals. Requires: cmd.Args is set.
 func programUntil(cmd *cobra.Command, run func(ctx context.Context, args []string) int, signals ...os.Signal) {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, "%v", err) })
+	checkArgs := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := cmd.ValidateFlagGroups(); err != nil { // here, since cobra's own look ends with status 1
+			return usageError(cmd, "%v", err)
+		}
+		return checkArgs(cmd, args)
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), signals...)
 		defer stop()
