@@ -117,8 +117,8 @@ func (s *space) admit(n int, u urgency) error {
 	}
 	free := s.free.Load() - s.sinceCheck.Load() - s.queued.Load()
 	if free-int64(n) >= want {
-		if s.low.Load() && s.low.CompareAndSwap(true, false) {
-			s.health.log.Info("disk has room again", "freeBytes", free)
+		if free-int64(n) >= s.minFree {
+			s.raised(free)
 		}
 		return nil
 	}
@@ -127,6 +127,13 @@ func (s *space) admit(n int, u urgency) error {
 		s.health.log.Error("disk is nearly full, writes are refused", "freeBytes", free, "wantBytes", want)
 	}
 	return fmt.Errorf("%w: %d bytes free on the file system of %s, writes need %d", ErrDiskFull, max(free, 0), s.dir, want)
+}
+
+// raised notes that there is room above the watermark: for all writes, not only for those that free space.
+func (s *space) raised(free int64) {
+	if s.low.Load() && s.low.CompareAndSwap(true, false) {
+		s.health.log.Info("disk has room again", "freeBytes", free)
+	}
 }
 
 // measure asks the file system. One that cannot tell (a test's) is taken to have room.
@@ -313,6 +320,7 @@ func (s *space) watch(tick func()) {
 				s.measure()
 				s.layBallast()
 			}
+			s.recheck()
 		case <-s.wake:
 			soon.Reset(s.retry)
 		case <-soon.C:
@@ -321,6 +329,17 @@ func (s *space) watch(tick func()) {
 				soon.Reset(s.retry)
 			}
 		}
+	}
+}
+
+// recheck looks whether the disk has room again when nobody writes.
+func (s *space) recheck() {
+	if !s.low.Load() {
+		return
+	}
+	s.measure()
+	if free := s.free.Load() - s.queued.Load(); free >= s.minFree {
+		s.raised(free)
 	}
 }
 

@@ -440,8 +440,14 @@ func TestNearlyFullDiskRefusesAndRecovers(t *testing.T) {
 	if err := s.SetCeiling(1000); err != nil { // reads need it
 		t.Fatal(err)
 	}
-	if _, _, err := s.CollectBefore(t.Context(), 5, 10); err != nil { // makes room
-		t.Fatal(err)
+	for floor := Timestamp(5); floor <= 10; floor += 5 { // makes room: of the first there is nothing to write
+		if _, _, err := s.CollectBefore(t.Context(), floor, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// It was once taken for room for all, and the log told of room and of none in turns.
+	if s.space.recheck(); !s.Metrics().DiskFull {
+		t.Fatal("what may go below the watermark says that the disk has room")
 	}
 	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 30, TotalBytes: 2 << 30})
 	s.space.checkedAt.Store(-int64(time.Hour))
@@ -450,6 +456,16 @@ func TestNearlyFullDiskRefusesAndRecovers(t *testing.T) {
 	}
 	if m := s.Metrics(); m.DiskFull {
 		t.Fatalf("%+v", m)
+	}
+
+	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 99 << 20, TotalBytes: 2 << 30})
+	s.space.checkedAt.Store(-int64(time.Hour))
+	if err := b.Commit(true); !errors.Is(err, ErrDiskFull) {
+		t.Fatal(err)
+	}
+	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 100 << 20, TotalBytes: 2 << 30})
+	if s.space.recheck(); s.Metrics().DiskFull { // as the watch does once a second
+		t.Fatal("nobody writes, and the disk is said to be full")
 	}
 	mustClose(t, s)
 }
