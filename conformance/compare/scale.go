@@ -45,6 +45,8 @@ const (
 	blobLen      = 128 << 20
 	blobsInARow  = 6
 	settle       = 10 * time.Second // before resident memory is read: what was used and given back is gone by then
+	quietLook    = 200 * time.Millisecond
+	quietMax     = 10 * time.Second
 	memoryAim    = 300.0
 	idleAim      = 200.0
 	startAim     = 3.0
@@ -110,7 +112,7 @@ func (r *scaleRun) aim(name string, limit float64, unit string, got spread) {
 	r.aims = append(r.aims, aim{Name: name, Limit: limit, Below: true, Unit: unit, Got: &got})
 }
 
-// tablesPart measures a node with a table for each row, and beside it one with ten tables, and one with as many tables in ten groups.
+// tablesPart measures nodes with a table for each row, and beside them one with ten tables, and one with as many tables in ten groups.
 func (r *scaleRun) tablesPart(ctx context.Context) (err error) {
 	many, err := startAtlas(ctx, r.env, r.profile != "")
 	if err != nil {
@@ -125,6 +127,15 @@ func (r *scaleRun) tablesPart(ctx context.Context) (err error) {
 		return err
 	}
 	if err := r.restartPart(ctx, many, count); err != nil {
+		return err
+	}
+	// Each load has a node of its own: what one leaves to be compacted is not done while another is measured.
+	same, err := startAtlas(ctx, r.env, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, same.stop()) }()
+	if err := r.load(ctx, same, oneRowKeys(), count+" tables of one row on another node"); err != nil {
 		return err
 	}
 	few, err := startAtlas(ctx, r.env, false)
@@ -147,7 +158,7 @@ func (r *scaleRun) tablesPart(ctx context.Context) (err error) {
 		return err
 	}
 	for _, conns := range []int{1, aimConns} {
-		if err := r.putPart(ctx, many, few, grouped, count, conns); err != nil {
+		if err := r.putPart(ctx, putNodes{few: few, same: same, grouped: grouped, many: many}, count, conns); err != nil {
 			return err
 		}
 	}
@@ -237,8 +248,12 @@ func (r *scaleRun) touch(ctx context.Context, n *node) error {
 	return err
 }
 
+// putNodes are the nodes that putPart measures: with ten tables; two with many, of which ten are written on one, and any on the other; and with as
+// many tables in ten groups.
+type putNodes struct{ few, same, grouped, many *node }
+
 // putPart compares the price of a PUT: at ten tables, at any table of many that are ten groups, and at any of as many groups.
-func (r *scaleRun) putPart(ctx context.Context, many, few, grouped *node, count string, conns int) error {
+func (r *scaleRun) putPart(ctx context.Context, n putNodes, count string, conns int) error {
 	turns := []struct {
 		name  string
 		node  *node
@@ -246,15 +261,18 @@ func (r *scaleRun) putPart(ctx context.Context, many, few, grouped *node, count 
 		alone bool // no two PUTs share a group
 		got   []sample
 	}{
-		{name: "into 10 tables of 10", node: few, shape: fewTablesKeys('x')},
-		{name: "into 10 tables of " + count, node: many, shape: fewTablesKeys('x')},
-		{name: "into any table of " + count + " in 10 groups", node: grouped, shape: groupedKeys()},
-		{name: "into any table of " + count, node: many, shape: oneRowKeys(), alone: true},
+		{name: "into 10 tables of 10", node: n.few, shape: fewTablesKeys('x')},
+		{name: "into 10 tables of " + count, node: n.same, shape: fewTablesKeys('x')},
+		{name: "into any table of " + count + " in 10 groups", node: n.grouped, shape: groupedKeys()},
+		{name: "into any table of " + count, node: n.many, shape: oneRowKeys(), alone: true},
 	}
 	sl := slot{Conns: conns, Warm: r.slot / 4, Dur: r.slot}
 	for round := range r.rounds {
 		for i := range turns {
 			t := &turns[(i+round)%len(turns)]
+			if err := quiet(ctx, n.few, n.same, n.grouped, n.many); err != nil {
+				return err
+			}
 			s, err := measure(ctx, sl, t.node.process.cpu, t.node.connectShape(t.shape, r.tables))
 			if err != nil {
 				return fmt.Errorf("PUT %s: %w", t.name, err)
@@ -286,6 +304,33 @@ func (r *scaleRun) putPart(ctx context.Context, many, few, grouped *node, count 
 		judge("CPU of a PUT "+t.name+at, sameAim, "x", ratio(t.got, turns[0].got, (*sample).cpuMicros))
 	}
 	return nil
+}
+
+// quiet waits until the nodes have done with what the last slot left to be compacted, or quietMax: it would take time and processor from the
+// next, of another load on the same node too.
+func quiet(ctx context.Context, nodes ...*node) error {
+	spent := func() (sum time.Duration, err error) {
+		for _, n := range nodes {
+			d, err := n.process.cpu()
+			if err != nil {
+				return 0, err
+			}
+			sum += d
+		}
+		return sum, nil
+	}
+	before, err := spent()
+	for began := time.Now(); err == nil && time.Since(began) < quietMax; {
+		if err := pause(ctx, quietLook, nil); err != nil {
+			return err
+		}
+		var now time.Duration
+		if now, err = spent(); err == nil && now-before < quietLook/10 {
+			return nil
+		}
+		before = now
+	}
+	return err
 }
 
 func plural(n int, what string) string {
