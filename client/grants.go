@@ -34,17 +34,11 @@ func (c *Client) Grants(ctx context.Context, prefix string) iter.Seq2[Grant, err
 
 // streamGrants returns no error once yield wanted no more.
 func (c *Client) streamGrants(ctx context.Context, cl *call, yield func(Grant, error) bool) error {
-	if cl.err != nil {
-		return cl.err
-	}
-	rc, err := c.acquire(ctx)
-	if err != nil {
+	var stopped bool
+	err := c.stream(ctx, cl, func(rc *rawConn) (err error) {
+		stopped, err = rc.grants(cl, yield)
 		return err
-	}
-	defer c.giveBack(rc)
-	release := rc.guard(ctx)
-	stopped, err := rc.grants(cl, yield)
-	err = settle(cl, err, release())
+	})
 	if stopped {
 		return nil
 	}

@@ -48,18 +48,23 @@ type Row struct {
 func (c *Client) Scan(ctx context.Context, prefix string, o ScanOptions) iter.Seq2[Row, error] {
 	return scanPages(prefix, o, scanPageRows, func(cl *call, p *page) error {
 		defer cl.release()
-		if cl.err != nil {
-			return cl.err
-		}
-		rc, err := c.acquire(ctx)
-		if err != nil {
-			return err
-		}
-		defer c.giveBack(rc)
-		release := rc.guard(ctx)
-		err = rc.streamPage(cl, p)
-		return settle(cl, err, release())
+		return c.stream(ctx, cl, func(rc *rawConn) error { return rc.streamPage(cl, p) })
 	})
+}
+
+// stream runs a call whose answer is handed on while it comes, on a connection of its own.
+func (c *Client) stream(ctx context.Context, cl *call, run func(*rawConn) error) error {
+	if cl.err != nil {
+		return cl.err
+	}
+	rc, err := c.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.giveBack(rc)
+	release := rc.guard(ctx)
+	err = run(rc)
+	return settle(cl, err, release())
 }
 
 // Scan iterates over the keys of a table, or of table.prefix, in order. A page is read before its first row is given, so

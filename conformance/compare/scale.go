@@ -107,11 +107,6 @@ func (r *scaleRun) must(name string, limit float64, unit string, got spread) {
 	r.aims = append(r.aims, aim{Name: name, Must: true, Limit: limit, Below: true, Unit: unit, Got: &got})
 }
 
-// aim adds a figure with an upper bound that is a wish.
-func (r *scaleRun) aim(name string, limit float64, unit string, got spread) {
-	r.aims = append(r.aims, aim{Name: name, Limit: limit, Below: true, Unit: unit, Got: &got})
-}
-
 // tablesPart measures nodes with a table for each row, and beside them one with ten tables, and one with as many tables in ten groups.
 func (r *scaleRun) tablesPart(ctx context.Context) (err error) {
 	many, err := startAtlas(ctx, r.env, r.profile != "")
@@ -130,30 +125,21 @@ func (r *scaleRun) tablesPart(ctx context.Context) (err error) {
 		return err
 	}
 	// Each load has a node of its own: what one leaves to be compacted is not done while another is measured.
-	same, err := startAtlas(ctx, r.env, false)
+	same, err := r.loaded(ctx, oneRowKeys(), count+" tables of one row on another node")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, same.stop()) }()
-	if err := r.load(ctx, same, oneRowKeys(), count+" tables of one row on another node"); err != nil {
-		return err
-	}
-	few, err := startAtlas(ctx, r.env, false)
+	few, err := r.loaded(ctx, fewTablesKeys('r'), "10 tables with as many rows")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, few.stop()) }()
-	if err := r.load(ctx, few, fewTablesKeys('r'), "10 tables with as many rows"); err != nil {
-		return err
-	}
-	grouped, err := startAtlas(ctx, r.env, false)
+	grouped, err := r.loaded(ctx, groupedKeys(), count+" tables of one row in 10 groups")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, grouped.stop()) }()
-	if err := r.load(ctx, grouped, groupedKeys(), count+" tables of one row in 10 groups"); err != nil {
-		return err
-	}
 	if err := pause(ctx, settle, nil); err != nil { // what loading left to be compacted
 		return err
 	}
@@ -169,6 +155,18 @@ func (r *scaleRun) tablesPart(ctx context.Context) (err error) {
 		_, err := measure(ctx, slot{Conns: aimConns, Dur: dur}, many.process.cpu, many.connectShape(oneRowKeys(), r.tables))
 		return err
 	})
+}
+
+// loaded starts a node and writes to it.
+func (r *scaleRun) loaded(ctx context.Context, shape keyShape, what string) (*node, error) {
+	n, err := startAtlas(ctx, r.env, false)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.load(ctx, n, shape, what); err != nil {
+		return nil, errors.Join(err, n.stop())
+	}
+	return n, nil
 }
 
 func (r *scaleRun) load(ctx context.Context, n *node, shape keyShape, what string) error {
@@ -258,13 +256,12 @@ func (r *scaleRun) putPart(ctx context.Context, n putNodes, count string, conns 
 		name  string
 		node  *node
 		shape keyShape
-		alone bool // no two PUTs share a group
 		got   []sample
 	}{
 		{name: "into 10 tables of 10", node: n.few, shape: fewTablesKeys('x')},
 		{name: "into 10 tables of " + count, node: n.same, shape: fewTablesKeys('x')},
 		{name: "into any table of " + count + " in 10 groups", node: n.grouped, shape: groupedKeys()},
-		{name: "into any table of " + count, node: n.many, shape: oneRowKeys(), alone: true},
+		{name: "into any table of " + count, node: n.many, shape: oneRowKeys()},
 	}
 	sl := slot{Conns: conns, Warm: r.slot / 4, Dur: r.slot}
 	for round := range r.rounds {
@@ -296,12 +293,8 @@ func (r *scaleRun) putPart(ctx context.Context, n putNodes, count string, conns 
 		if i == 0 {
 			continue
 		}
-		judge := r.must
-		if t.alone && conns > 1 {
-			judge = r.aim // ADR 0016
-		}
-		judge("time of a PUT "+t.name+at, sameAim, "x", ratio(t.got, turns[0].got, wall))
-		judge("CPU of a PUT "+t.name+at, sameAim, "x", ratio(t.got, turns[0].got, (*sample).cpuMicros))
+		r.must("time of a PUT "+t.name+at, sameAim, "x", ratio(t.got, turns[0].got, wall))
+		r.must("CPU of a PUT "+t.name+at, sameAim, "x", ratio(t.got, turns[0].got, (*sample).cpuMicros))
 	}
 	return nil
 }
