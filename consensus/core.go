@@ -294,34 +294,44 @@ const hellosMax = 8
 // New makes the core of a group from what was written of it. It refuses, with an error that is ErrInvalid, options that
 // cannot be, and with ErrCorrupt or ErrBroken a record and tail that do not belong together; the node must then stop.
 func New(o Options) (*Core, error) {
+	c := new(Core)
+	if err := c.Renew(o); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Renew makes of c what New makes of o, in the same memory: for one who drives many groups and has few in memory. Nothing that c gave out may be
+// looked at any more. After an error only Renew may be called.
+func (c *Core) Renew(o Options) error {
 	if o.Self == 0 {
-		return nil, fmt.Errorf("%w: node 0", ErrInvalid)
+		return fmt.Errorf("%w: node 0", ErrInvalid)
 	}
 	if err := checkConfigurations(o.Configurations); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if err := o.Record.check(); err != nil {
-		return nil, fmt.Errorf("%w: record: %w", ErrCorrupt, err)
+		return fmt.Errorf("%w: record: %w", ErrCorrupt, err)
 	}
 	tuning := &defaultTuning
 	if o.Tuning != nil {
 		tuning = o.Tuning
 		if err := tuning.validate(); err != nil {
-			return nil, fmt.Errorf("%w: tuning: %w", ErrInvalid, err)
+			return fmt.Errorf("%w: tuning: %w", ErrInvalid, err)
 		}
 	}
-	c := &Core{
+	*c = Core{
 		self: o.Self, configs: o.Configurations, minCfg: o.MinCfg, log: o.Log, fabric: o.Fabric, tuning: tuning,
 		rec: o.Record, applied: o.Record.Applied, unstable: o.Record.Last + 1,
 	}
 	if c.rec.Promised.Cfg > c.newest().Version {
-		return nil, fmt.Errorf("%w: record has ballot %s of a later configuration than %d", ErrInvalid, c.rec.Promised, c.newest().Version)
+		return fmt.Errorf("%w: record has ballot %s of a later configuration than %d", ErrInvalid, c.rec.Promised, c.newest().Version)
 	}
 	if err := c.SetHome(o.Home); err != nil {
-		return nil, err
+		return err
 	}
 	if c.sole = c.isSole(); !c.sole && c.log == nil {
-		return nil, fmt.Errorf("%w: no log to read", ErrInvalid)
+		return fmt.Errorf("%w: no log to read", ErrInvalid)
 	}
 	if c.rec.First == 0 {
 		c.rec.First = 1
@@ -331,14 +341,14 @@ func New(o Options) (*Core, error) {
 		c.rec.AcceptedHome = cfg.Quorums.All()
 	}
 	if err := c.loadTail(o.Tail); err != nil {
-		return nil, err
+		return err
 	}
 	c.findStop()
 	// What the owner was told of Commit may have been lost: it hears how far this node is, and tells what it lacks.
 	if !c.sole && c.rec.Commit < c.rec.Last && c.rec.Accepted == c.rec.Promised && c.rec.Accepted.Node != c.self && !failpoint.Enabled(failpoint.ConsensusSilentStart) {
 		c.ackDue, c.hellos = true, hellosMax
 	}
-	return c, nil
+	return nil
 }
 
 // loadTail checks that the tail is what lies between the record's Applied and Last.

@@ -88,6 +88,7 @@ func start(ctx context.Context, o Options, store *storage.Store) (*Engine, error
 		stop()
 		return nil, Errorf(ClassUnavailable, "start replication: %w", err)
 	}
+	store.CollectKnowing(e.replicator.Carries)
 	if err := e.announce(ctx); err != nil {
 		stop()
 		return nil, errors.Join(err, e.replicator.Close())

@@ -31,6 +31,7 @@ func newMetrics(e *Engine, registry prometheus.Registerer) (*metrics, error) {
 	m.counter("atlas_replication_refused_total", "commands refused before they were proposed", r.Refused.Load)
 	m.counter("atlas_replication_failed_batches_total", "batches that storage refused", r.Failed.Load)
 	m.counter("atlas_replication_group_loads_total", "groups that came into memory", r.GroupLoads.Load)
+	m.counter("atlas_replication_stamps_total", "acceptor records that went to the disk as a stamp on the only version written", r.Carried.Load)
 	m.counter("atlas_replication_group_reads_total", "those of them for which the disk had to be asked", r.GroupReads.Load)
 	m.collector(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "atlas_replication_batch_seconds_total", Help: "time from the intake of a batch until it was durable",

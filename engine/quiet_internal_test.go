@@ -4,6 +4,7 @@ package engine
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -38,6 +39,9 @@ func openQuiet(t *testing.T, change ...func(*Options)) *quiet {
 			t.Error(err)
 		}
 	})
+	for !q.replicator.IsAhead() {
+		runtime.Gosched() // nothing is collected before
+	}
 	q.s = q.NewSession(SessionOptions{Trusted: true})
 	return q
 }

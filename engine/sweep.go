@@ -119,6 +119,9 @@ func (e *Engine) collect(ctx context.Context) error {
 	// A transaction's reads are checked against the changes since its snapshot, so those are kept for as long as one may be.
 	keep := uint64(max(e.opts.Retention, command.SnapshotAgeMax) + collectSlack)
 	at := &e.collecting
+	if !e.replicator.IsAhead() {
+		return nil // until then every small group would have to be walked
+	}
 	if now <= keep || now-keep < at.due {
 		return nil
 	}
@@ -131,6 +134,9 @@ func (e *Engine) collect(ctx context.Context) error {
 	floor := now - keep
 	if at.began == 0 {
 		at.began, at.earliest = now, 0
+	}
+	if at.due == 0 { // soon after the start: what this reads must not be what the cache is filled with
+		defer e.store.LimitCache()()
 	}
 	for more := true; more; {
 		var stats storage.CollectStats

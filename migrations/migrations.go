@@ -29,7 +29,7 @@ import (
 // Oldest and Newest are the formats that this version can read, after migration, and writes.
 const (
 	Oldest = 1
-	Newest = 4
+	Newest = 5
 )
 
 // Record is one stored record. Version is 0 for records that have none.
@@ -74,6 +74,7 @@ func Steps() []Step {
 		{To: 2, Name: "mark version records and index their expiry", Run: markVersions},
 		{To: 3, Name: "allow acceptor records of version 2", Run: nothing},
 		{To: 4, Name: "allow change records of several changes", Run: nothing},
+		{To: 5, Name: "allow versions that carry acceptor records", Run: nothing},
 	}
 }
 

@@ -197,7 +197,7 @@ func TestStepsLeadFromOldestToNewest(t *testing.T) {
 			t.Errorf("format %d was taken", from)
 		}
 	}
-	if err := run(context.Background(), format1(), 1, Newest+1, Steps(), log); err == nil || !strings.Contains(err.Error(), "no migration leads from format 4") {
+	if err := run(context.Background(), format1(), 1, Newest+1, Steps(), log); err == nil || !strings.Contains(err.Error(), "no migration leads from format 5") {
 		t.Error(err)
 	}
 }

@@ -18,8 +18,13 @@ import (
 // group is one group in memory. Its loop's run alone touches it, but for the atomics, which publish changes and readers load.
 type group struct {
 	name  string
+	shard *registryShard
+	hash  uint64      // of the name, in shard
+	entry parkedEntry // where it was parked
 	core  *consensus.Core
 	state command.GroupState // of everything applied, durable or not yet
+	small storage.Smallness  // likewise
+	shape *consensus.Record  // if small: that of the record as it is stored, which stamps keep
 
 	// visible is a time up to which all that was committed is durable, and inFlight counts the rounds that have drawn times above
 	// it, or may have, and are not told yet. begin counts a round before its first draw, publish takes it off after it has moved
@@ -52,90 +57,123 @@ func (g *group) begin(clock *hlc.Clock) {
 	}
 }
 
-// loadGroup makes a group from what was parked of it, or from the disk; one never written has the zero record.
-func loadGroup(r *Replicator, name string) (*group, error) {
-	rec, parked := r.registry.record(name)
+// load makes a group from what was parked of it, or from the disk; one never written has the zero record.
+func (l *loop) load(name string, shard *registryShard, hash uint64) (*group, error) {
+	at, entry, parked := shard.record(name, hash)
 	var state command.GroupState
 	if !parked {
-		r.metrics.GroupReads.Add(1)
+		l.r.metrics.GroupReads.Add(1)
 		var err error
-		if rec, state, err = loadStored(r.opts.Store, name); err != nil {
+		if at, state, err = loadStored(l.r.opts.Store, name); err != nil {
 			return nil, err
 		}
 	}
-	core, err := consensus.New(r.coreOptions(rec))
-	if err != nil {
+	core := l.spareCore()
+	if err := core.Renew(l.r.coreOptions(at.record)); err != nil {
 		return nil, damage(fmt.Errorf("group %q: %w", name, err))
 	}
 	if parked && invariants.Enabled {
-		if err := r.checkParked(name, core); err != nil {
+		if err := l.r.checkParked(name, core, at.small); err != nil {
 			return nil, err
 		}
 	}
-	g := &group{name: name, core: core, state: state}
-	g.visible.Store(rec.LastTime)
+	g := &group{name: name, shard: shard, hash: hash, entry: entry, core: core, state: state, small: at.small}
+	if at.small.Small {
+		shape, _ := shapeOf(&at.record)
+		g.shape = l.shapes.keep(&shape)
+	}
+	g.visible.Store(at.record.LastTime)
 	g.lists.Store(uint32(listsOf(state)))
 	return g, nil
 }
 
 // checkParked holds a core that was made of what was parked against what the disk holds, as a core has it: New fills in what old records lack.
-func (r *Replicator) checkParked(name string, core *consensus.Core) error {
-	rec, state, err := loadStored(r.opts.Store, name)
+func (r *Replicator) checkParked(name string, core *consensus.Core, small storage.Smallness) error {
+	at, state, err := loadStored(r.opts.Store, name)
 	if err != nil {
 		return err
 	}
-	other, err := consensus.New(r.coreOptions(rec))
+	other, err := consensus.New(r.coreOptions(at.record))
 	if err != nil {
 		return damage(fmt.Errorf("group %q: %w", name, err))
 	}
 	parked, _ := core.Stored()
-	stored, _ := other.Stored()
-	if parked != stored || state != (command.GroupState{}) {
-		invariants.Failf("group %q was parked with %+v, and the disk holds %+v, %+v", name, parked, stored, state)
+	onDisk, _ := other.Stored()
+	if parked != onDisk || small != at.small || state != (command.GroupState{}) {
+		invariants.Failf("group %q was parked with %+v, %+v, and the disk holds %+v, %+v, %+v", name, parked, small, onDisk, at.small, state)
 	}
 	return nil
 }
 
-// loadStored reads what the disk holds of a group.
-func loadStored(store *storage.Store, name string) (consensus.Record, command.GroupState, error) {
-	rec, err := loadRecord(store, name)
-	if err != nil {
-		return consensus.Record{}, command.GroupState{}, err
-	}
-	state, err := loadState(store, name)
-	return rec, state, err
+// stored is what the disk holds of a group without state.
+type stored struct {
+	record consensus.Record
+	small  storage.Smallness
 }
 
-func loadRecord(store *storage.Store, name string) (consensus.Record, error) {
-	raw, ok, err := store.Record(name)
-	if err != nil || !ok {
-		return consensus.Record{}, err
-	}
-	rec, err := consensus.DecodeRecord(raw)
+// loadStored reads what the disk holds of a group, and its state.
+func loadStored(store *storage.Store, name string) (stored, command.GroupState, error) {
+	at, err := loadRecord(store, name)
 	if err != nil {
-		return consensus.Record{}, damage(fmt.Errorf("acceptor record of group %q: %w", name, err))
+		return stored{}, command.GroupState{}, err
 	}
-	return rec, nil
+	state, err := loadState(store, name)
+	return at, state, err
+}
+
+func loadRecord(store *storage.Store, name string) (stored, error) {
+	a, ok, err := store.Record(name)
+	if err != nil || !ok {
+		return stored{}, err
+	}
+	return openStored(name, &a)
+}
+
+func openStored(name string, a *storage.Acceptor) (stored, error) {
+	rec, err := consensus.DecodeRecord(a.Record)
+	if err != nil {
+		return stored{}, damage(fmt.Errorf("acceptor record of group %q: %w", name, err))
+	}
+	if a.Carried > 0 {
+		var ok bool
+		if rec, ok = stamped(&rec, a.Stamp, a.Carried, a.At); !ok {
+			return stored{}, damage(fmt.Errorf("acceptor record of group %q: stamp %x of version %d", name, a.Stamp, a.At))
+		}
+	}
+	return stored{record: rec, small: a.Smallness}, nil
 }
 
 // damage marks an error of decoding: what is stored cannot be what was written. It stops the node where it is found.
 func damage(err error) error { return fmt.Errorf("%w: %w", storage.ErrCorrupt, err) }
 
-// NewestTime is the commit time of the newest command on the disk, of any group; 0 if there is none.
+// NewestTime is not before the commit time of any command on the disk, and not after that of the newest; 0 if there is none.
 func NewestTime(store *storage.Store) (newest Timestamp, err error) {
+	if newest, err = store.Newest(); err != nil || newest > 0 {
+		return newest, err
+	}
+	// Before format 5 nothing but the groups says so.
 	groups, err := store.Groups("")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, groups.Close()) }()
 	for groups.Next() {
-		rec, err := consensus.DecodeRecord(groups.Record())
+		at, err := storedOf(groups)
 		if err != nil {
-			return 0, damage(fmt.Errorf("acceptor record of group %q: %w", groups.Group(), err))
+			return 0, err
 		}
-		newest = max(newest, rec.LastTime)
+		newest = max(newest, at.record.LastTime)
 	}
 	return newest, groups.Err()
+}
+
+// storedOf is what is stored of the group at hand.
+func storedOf(groups *storage.GroupScan) (stored, error) {
+	a, err := groups.Acceptor()
+	if err != nil {
+		return stored{}, err
+	}
+	return openStored(groups.Group(), &a)
 }
 
 // parkAll offers to the registry what the disk holds, so that groups of before this start need not be read one by one. It ends early when the
@@ -150,6 +188,7 @@ func (r *Replicator) parkAll() {
 }
 
 func (r *Replicator) offerAll() (err error) {
+	defer r.opts.Store.LimitCache()()
 	groups, err := r.opts.Store.Groups("")
 	if err != nil {
 		return err
@@ -162,11 +201,11 @@ func (r *Replicator) offerAll() (err error) {
 			}
 			continue
 		}
-		rec, err := consensus.DecodeRecord(groups.Record())
+		at, err := storedOf(groups)
 		if err != nil {
-			return damage(fmt.Errorf("acceptor record of group %q: %w", groups.Group(), err))
+			return err
 		}
-		if !r.registry.offer(groups.Group(), &rec) {
+		if !r.registry.offer(groups.Group(), &at) {
 			return nil
 		}
 	}
@@ -248,44 +287,4 @@ func LoadGrants(store storage.Reader, o authz.Object) (*authz.Grants, error) {
 		return nil, damage(fmt.Errorf("grants %q of group %q: %w", o.StateName(), o.Group, err))
 	}
 	return g, nil
-}
-
-// writer puts the effects of commands into a batch.
-type writer struct {
-	batch   *storage.Batch
-	g       *group
-	changed []change
-}
-
-// change is a key of the batch at hand, by its rest, which is part of the command's encoding.
-type change struct {
-	rest []byte
-	at   Timestamp
-}
-
-var _ command.Writer = (*writer)(nil)
-
-func (w *writer) Put(rest []byte, at Timestamp, seq uint32, v command.Version) {
-	w.changed = append(w.changed, change{rest, at})
-	w.batch.PutVersion(w.g.name, rest, at, seq, storage.Version{
-		Time: at, Seq: seq, Value: v.Value, Size: int64(len(v.Value)), Expires: v.Expires, WormUntil: v.WormUntil,
-	})
-}
-
-func (w *writer) Delete(rest []byte, at Timestamp, seq uint32, kind command.ChangeKind) {
-	w.changed = append(w.changed, change{rest, at})
-	w.batch.PutVersion(w.g.name, rest, at, seq, storage.Version{Time: at, Seq: seq, Deleted: true, Expired: kind == command.ChangeExpire})
-}
-
-func (w *writer) SetGrants(o authz.Object, g *authz.Grants) {
-	if g == nil {
-		w.batch.DeleteState(o.Group, o.StateName())
-		return
-	}
-	w.batch.SetState(o.Group, o.StateName(), g.AppendTo(nil))
-}
-
-func (w *writer) SetState(s command.GroupState) {
-	w.g.state = s
-	w.batch.SetState(w.g.name, command.StateName, s.AppendTo(nil))
 }

@@ -30,7 +30,7 @@ type loop struct {
 	index  int
 	queue  *queue
 	most   int // groups in memory
-	groups map[string]*group
+	groups int // in memory; the registry's shards hold them
 	// newest and oldest end the list of groups by use.
 	newest, oldest *group
 
@@ -42,6 +42,10 @@ type loop struct {
 	scratch command.Command
 	record  []byte
 	overlay *command.Overlay
+	view    view
+	writer  writer
+	spare   []*consensus.Core // see spareCore
+	shapes  shapes
 }
 
 // flight is one round on its way: a batch, and what is told once that is durable.
@@ -74,7 +78,7 @@ type waiting struct {
 
 func newLoop(r *Replicator, index, most int) *loop {
 	l := &loop{
-		r: r, index: index, queue: newQueue(), most: max(most, 1), groups: make(map[string]*group),
+		r: r, index: index, queue: newQueue(), most: max(most, 1),
 		flights: make(chan *flight, r.opts.Depth), free: make(chan *flight, r.opts.Depth), overlay: command.NewOverlay(nil, nil),
 	}
 	for range r.opts.Depth {
@@ -183,10 +187,10 @@ func (l *loop) round(f *flight, taken []*proposal) bool {
 
 // propose gives the command a slot in its group's log.
 func (l *loop) propose(f *flight, p *proposal, now int64) error {
-	g := l.groups[p.group]
+	g := p.shard.groups[p.group] // without its mutex: this loop alone writes them
 	if g == nil {
 		var err error
-		if g, err = l.enter(p.group); err != nil {
+		if g, err = l.enter(p.group, p.shard, p.hash); err != nil {
 			return err
 		}
 	}
@@ -214,6 +218,7 @@ func (l *loop) propose(f *flight, p *proposal, now int64) error {
 
 // fill puts what the cores ask for into the batch, applying what they call committed.
 func (l *loop) fill(f *flight) error {
+	var newest Timestamp
 	for _, in := range f.dirty {
 		g := in.g
 		if !g.core.HasReady() {
@@ -223,22 +228,27 @@ func (l *loop) fill(f *flight) error {
 		// Only a sole voter is driven yet: nothing to send, and what is committed rests on this very batch.
 		invariants.Check(in.ready.Atomic && len(in.ready.MsgsNow)+len(in.ready.MsgsAfterSync) == 0,
 			"group %q: a core with peers, driven without a transport", g.name)
-		if in.ready.Record != nil {
-			l.record = in.ready.Record.Append(l.record[:0])
-			f.batch.SetRecord(g.name, l.record)
-		}
 		if err := l.apply(f.batch, in); err != nil {
 			return err
 		}
+		newest = max(newest, in.lastTime)
+	}
+	if newest > 0 {
+		f.batch.SetNewest(l.index, newest)
 	}
 	return nil
 }
 
-// apply decides what is committed, in order, and notes what is to be told of it.
+// apply decides what is committed, in order, writes the acceptor record, and notes what is to be told of it.
 func (l *loop) apply(batch *storage.Batch, in *inRound) error {
-	w := writer{batch: batch, g: in.g, changed: in.changed}
-	l.overlay.Reset(&view{store: l.r.opts.Store, g: in.g}, &w)
-	defer l.overlay.Reset(nil, nil)
+	w := &l.writer
+	*w = writer{batch: batch, g: in.g, changed: in.changed}
+	l.view = view{store: l.r.opts.Store, g: in.g}
+	l.overlay.Reset(&l.view, w)
+	defer func() {
+		l.overlay.Reset(nil, nil)
+		l.view, l.writer = view{}, writer{}
+	}()
 	next := 0
 	for i := range in.ready.Committed {
 		e := &in.ready.Committed[i]
@@ -253,6 +263,9 @@ func (l *loop) apply(batch *storage.Batch, in *inRound) error {
 		in.lastTime = e.Time
 	}
 	invariants.Check(next == len(in.waiting), "group %q: %d of %d proposals were committed", in.g.name, next, len(in.waiting))
+	if err := l.settle(in, w); err != nil {
+		return fmt.Errorf("record of group %q: %w", in.g.name, err)
+	}
 	in.commands, in.changed, in.lists = len(in.ready.Committed), w.changed, listsOf(in.g.state)
 	return nil
 }

@@ -5,18 +5,19 @@ package replication
 import (
 	"time"
 
+	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/engine/command"
 )
 
 // The groups of a loop form a list by use: newest ... oldest. These methods are its only writers.
 
 // enter brings a group into memory, at the newest end.
-func (l *loop) enter(name string) (*group, error) {
-	g, err := loadGroup(l.r, name)
+func (l *loop) enter(name string, shard *registryShard, hash uint64) (*group, error) {
+	g, err := l.load(name, shard, hash)
 	if err != nil {
 		return nil, err
 	}
-	l.groups[name] = g
+	l.groups++
 	l.push(g)
 	l.r.registry.enter(g)
 	l.r.metrics.GroupLoads.Add(1)
@@ -27,10 +28,26 @@ func (l *loop) enter(name string) (*group, error) {
 // told yet, other than one that was not committed: if its core did anything in that, it has a Ready out or one to give, and is not parked.
 func (l *loop) leave(g *group) {
 	l.unlink(g)
-	delete(l.groups, g.name)
-	rec, stored := g.core.Stored()
-	l.r.registry.leave(g, rec, stored && g.state == (command.GroupState{}))
+	l.groups--
+	rec, known := g.core.Stored()
+	at := stored{record: rec, small: g.small}
+	l.r.registry.leave(g, &at, known && g.state == (command.GroupState{}))
 	l.r.metrics.GroupEvictions.Add(1)
+	if len(l.spare) < spareCoresMax {
+		l.spare = append(l.spare, g.core)
+	}
+	g.core = nil
+}
+
+// spareCore gives a core to be renewed: one that a group has left behind, or a new one.
+func (l *loop) spareCore() *consensus.Core {
+	n := len(l.spare) - 1
+	if n < 0 {
+		return new(consensus.Core)
+	}
+	core := l.spare[n]
+	l.spare[n], l.spare = nil, l.spare[:n]
+	return core
 }
 
 // use moves the group to the newest end.
@@ -77,7 +94,7 @@ func (l *loop) evictIdle() {
 
 // evictSurplus takes the longest unused groups out while there are too many.
 func (l *loop) evictSurplus() {
-	for len(l.groups) > l.most {
+	for l.groups > l.most {
 		if l.oldest.inFlight.Load() > 0 {
 			l.drain(0) // only where the rounds under way have more groups than may be in memory
 		}

@@ -5,28 +5,35 @@ package replication
 import (
 	"encoding/binary"
 	"hash/maphash"
-	"math"
 
 	"github.com/atlas-edge/atlas/consensus"
+	"github.com/atlas-edge/atlas/engine/storage"
 )
 
 // parked remembers groups that are not in memory, so that bringing one in, or reading it, asks the disk for nothing: their acceptor
-// records, and that they have no group state. It is for the many that are alike: all applied, no grants, nothing write-once, and
+// records, whether versions may carry those, and that they have no group state. It is for the many that are alike: all applied, no grants, nothing write-once, and
 // but for their slots, times, chains and rounds one of a few shapes. Of others it knows nothing, and they are read from the disk.
 //
-// An entry is some 30 bytes and the name, among bytes that the garbage collector need not look through. It stays where it is
+// An entry is 32 bytes and the name, among bytes that the garbage collector need not look through. It stays where it is
 // when its group comes into memory, and is then not looked at; when the group leaves it is written anew.
 //
 // Entries lie in two generations. What is noted goes into the younger; when that is full the older is forgotten, and it takes its place. So what
 // was not noted again for long goes first, and using an entry costs nothing.
 type parked struct {
 	young, old parkedTable
+	turns      int  // how often the younger became the older
 	lost       bool // something was forgotten
+}
+
+// parkedEntry is where a group was found, so that it need not be looked for again when it leaves. The zero value says nothing.
+type parkedEntry struct {
+	bytes []byte
+	turns int
 }
 
 // parkedTable is one generation. An entry is
 //
-//	shape:1 len(name):1 round:4 last:8 time:8 chain:8 name
+//	shape:1 len(name):1 round:4 last:8 time:8 chain:8 keys:1 carried:1 name; keys is one more than those of a small group, 0 of another
 type parkedTable struct {
 	seed     maphash.Seed
 	bytesMax int
@@ -40,39 +47,38 @@ type parkedTable struct {
 }
 
 const (
-	parkedHead     = 1 + 1 + 4 + 8 + 8 + 8
+	parkedHead     = 1 + 1 + 4 + 8 + 8 + 8 + 1 + 1
 	parkedBlockLen = 4 << 10
 	// shapeUnknown is the shape of an entry that says: read the disk.
 	shapeUnknown = 0
 	shapesMax    = 32
 )
 
-// shapeOf is the record without what differs from group to group; false if it has more than that to remember.
-func shapeOf(rec *consensus.Record) (consensus.Record, bool) {
-	if rec.Last == 0 || rec.Applied != rec.Last || rec.First != rec.Last+1 || rec.Accepted != rec.Promised || rec.Accepted.Round > math.MaxUint32 {
-		return consensus.Record{}, false
-	}
-	s := *rec
-	s.Last, s.Commit, s.Applied, s.First = 0, 0, 0, 0
-	s.LastTime, s.AppliedTime, s.LastChain, s.AppliedChain = 0, 0, 0, 0
-	s.Promised.Round, s.Accepted.Round = 0, 0
-	return s, true
-}
-
 func newParked(seed maphash.Seed, bytesMax int) parked {
 	t := parkedTable{seed: seed, bytesMax: bytesMax / 2}
 	return parked{young: t, old: t}
 }
 
-// find gives the record of the group of that name and hash; false if the disk must be asked.
-func (p *parked) find(name string, hash uint64) (consensus.Record, bool) {
+// find gives what is noted of the group of that name and hash, and where; false if the disk must be asked.
+func (p *parked) find(name string, hash uint64) (stored, parkedEntry, bool) {
 	if e := p.young.entry(name, hash); e != nil {
-		return p.young.record(e)
+		s, ok := p.young.record(e)
+		return s, parkedEntry{e, p.turns}, ok
 	}
 	if e := p.old.entry(name, hash); e != nil {
-		return p.old.record(e)
+		s, ok := p.old.record(e)
+		return s, parkedEntry{}, ok
 	}
-	return consensus.Record{}, false
+	return stored{}, parkedEntry{}, false
+}
+
+// knows says whether the disk need not be asked about a group.
+func (p *parked) knows(name string, hash uint64) bool {
+	e := p.young.entry(name, hash)
+	if e == nil {
+		e = p.old.entry(name, hash)
+	}
+	return e != nil && e[0] != shapeUnknown
 }
 
 // has says whether anything is noted of the group.
@@ -86,9 +92,13 @@ func (p *parked) known() int { return p.young.known + p.old.known }
 // room says whether another group can be noted with nothing forgotten.
 func (p *parked) room(name string) bool { return p.young.room(name) || p.old.count == 0 }
 
-// put notes what the disk holds of a group without state.
-func (p *parked) put(name string, hash uint64, rec *consensus.Record) {
-	p.young.note(p.enter(name, hash), rec)
+// put notes what the disk holds of a group without state. at is where it was found, if it was.
+func (p *parked) put(name string, hash uint64, s *stored, at parkedEntry) {
+	e := at.bytes
+	if e == nil || at.turns != p.turns {
+		e = p.enter(name, hash)
+	}
+	p.young.note(e, s)
 }
 
 // forget notes that the disk must be asked about a group.
@@ -101,6 +111,7 @@ func (p *parked) enter(name string, hash uint64) []byte {
 	}
 	if !p.young.room(name) {
 		p.lost = p.lost || p.old.count > 0
+		p.turns++
 		p.old, p.young = p.young, parkedTable{seed: p.young.seed, bytesMax: p.young.bytesMax}
 	}
 	if e := p.old.entry(name, hash); e != nil {
@@ -110,28 +121,32 @@ func (p *parked) enter(name string, hash uint64) []byte {
 }
 
 // record is what an entry knows; false if the disk must be asked.
-func (t *parkedTable) record(e []byte) (rec consensus.Record, ok bool) {
+func (t *parkedTable) record(e []byte) (s stored, ok bool) {
 	if e[0] == shapeUnknown {
-		return rec, false
+		return s, false
 	}
-	rec = t.shapes[e[0]-1]
-	round := uint64(binary.LittleEndian.Uint32(e[2:]))
-	rec.Promised.Round, rec.Accepted.Round = round, round
-	rec.Last = consensus.Slot(binary.LittleEndian.Uint64(e[6:]))
-	rec.Commit, rec.Applied, rec.First = rec.Last, rec.Last, rec.Last+1
-	rec.LastTime = binary.LittleEndian.Uint64(e[14:])
-	rec.LastChain = binary.LittleEndian.Uint64(e[22:])
-	rec.AppliedTime, rec.AppliedChain = rec.LastTime, rec.LastChain
-	return rec, true
+	s.record = reshape(&t.shapes[e[0]-1], point{
+		round: uint64(binary.LittleEndian.Uint32(e[2:])), slot: consensus.Slot(binary.LittleEndian.Uint64(e[6:])),
+		time: binary.LittleEndian.Uint64(e[14:]), chain: binary.LittleEndian.Uint64(e[22:]),
+	})
+	if keys := e[30]; keys > 0 {
+		s.small = storage.Smallness{Small: true, Keys: int(keys) - 1, Carried: int(e[31])}
+	}
+	return s, true
 }
 
 // note writes an entry.
-func (t *parkedTable) note(e []byte, rec *consensus.Record) {
+func (t *parkedTable) note(e []byte, s *stored) {
+	rec := &s.record
 	t.mark(e, t.shape(rec))
 	binary.LittleEndian.PutUint32(e[2:], uint32(rec.Accepted.Round))
 	binary.LittleEndian.PutUint64(e[6:], uint64(rec.Last))
 	binary.LittleEndian.PutUint64(e[14:], rec.LastTime)
 	binary.LittleEndian.PutUint64(e[22:], rec.LastChain)
+	e[30], e[31] = 0, 0
+	if s.small.Small {
+		e[30], e[31] = byte(s.small.Keys)+1, byte(s.small.Carried)
+	}
 }
 
 // mark gives an entry its shape.

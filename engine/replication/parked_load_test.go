@@ -78,12 +78,12 @@ func (g *loadedGroup) read(n *node) error {
 // check holds what the disk has of the group against what was acknowledged, and what is remembered against the disk. Requires: nothing
 // is under way.
 func (g *loadedGroup) check(n *node) (parked bool, err error) {
-	stored, err := loadRecord(n.opts.Store, g.name)
+	onDisk, err := loadRecord(n.opts.Store, g.name)
 	if err != nil {
 		return false, err
 	}
-	if stored.Last != consensus.Slot(g.slots.Load()) || stored.LastTime < g.newest.Load() {
-		return false, fmt.Errorf("group %q: the disk holds %+v, %d were decided, the last at %d", g.name, stored, g.slots.Load(), g.newest.Load())
+	if rec := &onDisk.record; rec.Last != consensus.Slot(g.slots.Load()) || rec.LastTime < g.newest.Load() {
+		return false, fmt.Errorf("group %q: the disk holds %+v, %d were decided, the last at %d", g.name, rec, g.slots.Load(), g.newest.Load())
 	}
 	state, err := loadState(n.opts.Store, g.name)
 	if err != nil {
@@ -96,9 +96,9 @@ func (g *loadedGroup) check(n *node) (parked bool, err error) {
 	if want := listsOf(state).view(view.At, view.Now); view != want {
 		return false, fmt.Errorf("group %q: read as %+v, want %+v", g.name, view, want)
 	}
-	rec, parked := n.registry.record(g.name)
-	if parked = parked && n.registry.find(g.name) == nil; parked && (rec != stored || state != (command.GroupState{})) {
-		err = fmt.Errorf("group %q is parked as %+v, the disk holds %+v, state %+v", g.name, rec, stored, state)
+	rec, parked := n.registry.recordOf(g.name)
+	if parked = parked && n.registry.find(g.name) == nil; parked && (rec != onDisk || state != (command.GroupState{})) {
+		err = fmt.Errorf("group %q is parked as %+v, the disk holds %+v, state %+v", g.name, rec, onDisk, state)
 	}
 	return parked, err
 }

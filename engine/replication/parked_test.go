@@ -35,7 +35,7 @@ func soleRecord(slot consensus.Slot, round uint64) consensus.Record {
 func TestParkedAgainstMap(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	p := newParked(maphash.MakeSeed(), math.MaxInt)
-	want := map[string]*consensus.Record{}
+	want := map[string]*stored{}
 	names := make([]string, 3_000)
 	for i := range names {
 		names[i] = fmt.Sprintf("%d%s", i, strings.Repeat("n", rng.IntN(storage.GroupLenMax-4)))
@@ -50,13 +50,18 @@ func TestParkedAgainstMap(t *testing.T) {
 		case 1: // not like the others: it has a log
 			rec := soleRecord(9, 1)
 			rec.First = 5
-			p.put(name, hash(name), &rec)
+			p.put(name, hash(name), &stored{record: rec}, parkedEntry{})
 			want[name] = nil
 		default:
 			rec := soleRecord(consensus.Slot(1+rng.Uint64N(uint64(consensus.SlotMax))), rng.Uint64N(1<<32))
 			rec.Established = rng.Uint64N(4)
-			p.put(name, hash(name), &rec)
-			want[name] = &rec
+			at := stored{record: rec}
+			if rng.IntN(2) == 0 {
+				at.small = storage.Smallness{Small: true, Keys: rng.IntN(storage.SmallKeysMax + 1), Carried: rng.IntN(storage.CarriedMax + 1)}
+			}
+			_, entry, _ := p.find(name, hash(name))
+			p.put(name, hash(name), &at, entry)
+			want[name] = &at
 		}
 	}
 	known := 0
@@ -65,7 +70,7 @@ func TestParkedAgainstMap(t *testing.T) {
 		if rec != nil {
 			known++
 		}
-		got, ok := p.find(name, hash(name))
+		got, _, ok := p.find(name, hash(name))
 		if ok != (rec != nil) || ok && got != *rec {
 			t.Fatalf("%.9s: got %+v %v, want %+v", name, got, ok, rec)
 		}
@@ -94,23 +99,23 @@ func TestParkedOdd(t *testing.T) {
 		if change != nil {
 			change(&rec)
 		}
-		p.put(name, 5, &rec)
-		if got, ok := p.find(name, 5); ok != (change == nil) || ok && got != rec {
+		p.put(name, 5, &stored{record: rec}, parkedEntry{})
+		if got, _, ok := p.find(name, 5); ok != (change == nil) || ok && got != (stored{record: rec}) {
 			t.Errorf("%s: got %+v %v", name, got, ok)
 		}
 	}
 	for i := range shapesMax {
 		rec := soleRecord(4, 1)
 		rec.Established = uint64(1 + i) // 1 is known
-		p.put(fmt.Sprint(i), 6, &rec)
-		if _, ok := p.find(fmt.Sprint(i), 6); !ok {
+		p.put(fmt.Sprint(i), 6, &stored{record: rec}, parkedEntry{})
+		if _, _, ok := p.find(fmt.Sprint(i), 6); !ok {
 			t.Errorf("shape %d of %d was not remembered", i+1, shapesMax)
 		}
 	}
 	rec := soleRecord(4, 1)
 	rec.Established = shapesMax + 1
-	p.put("one past", 6, &rec)
-	if _, ok := p.find("one past", 6); ok || len(p.young.shapes) != shapesMax {
+	p.put("one past", 6, &stored{record: rec}, parkedEntry{})
+	if _, _, ok := p.find("one past", 6); ok || len(p.young.shapes) != shapesMax {
 		t.Errorf("%d shapes are remembered, want %d", len(p.young.shapes), shapesMax)
 	}
 }
@@ -128,15 +133,15 @@ func TestParkedLimit(t *testing.T) {
 	put := func(i, slot int) {
 		name, h := hash(i)
 		rec := soleRecord(consensus.Slot(slot), 1)
-		p.put(name, h, &rec)
+		p.put(name, h, &stored{record: rec}, parkedEntry{})
 		want[i] = rec
 	}
 	check := func(when string, lost bool) {
 		t.Helper()
 		for i := range 2*half + 1 {
 			name, h := hash(i)
-			rec, ok := p.find(name, h)
-			if w, expected := want[i]; ok != expected || ok && rec != w {
+			rec, _, ok := p.find(name, h)
+			if w, expected := want[i]; ok != expected || ok && rec.record != w {
 				t.Fatalf("%s: %d is remembered as %+v %v, want %+v %v", when, i, rec, ok, w, expected)
 			}
 		}
@@ -189,7 +194,7 @@ func TestParkedToTheEndOfABlock(t *testing.T) {
 			p.bytesMax = 2 * parkedBlockLen
 			names = append(names, name)
 			rec := soleRecord(consensus.Slot(len(names)), 1)
-			p.note(p.add(name, parkedHash(maphash.String(p.seed, name))), &rec)
+			p.note(p.add(name, parkedHash(maphash.String(p.seed, name))), &stored{record: rec})
 			p.bytesMax = parkedBlockLen
 		}
 		for range parkedBlockLen/size - 1 {
@@ -204,8 +209,8 @@ func TestParkedToTheEndOfABlock(t *testing.T) {
 			t.Errorf("with %d bytes left: %d blocks, want %d", left, len(p.blocks), want)
 		}
 		for i, name := range names {
-			if rec, ok := p.record(p.entry(name, parkedHash(maphash.String(p.seed, name)))); !ok || rec.Last != consensus.Slot(i+1) {
-				t.Errorf("with %d bytes left: entry %d is %+v %v", left, i, rec, ok)
+			if at, ok := p.record(p.entry(name, parkedHash(maphash.String(p.seed, name)))); !ok || at.record.Last != consensus.Slot(i+1) {
+				t.Errorf("with %d bytes left: entry %d is %+v %v", left, i, at, ok)
 			}
 		}
 	}
@@ -240,12 +245,12 @@ func TestParkedSpreads(t *testing.T) {
 // checkParked holds all that is parked against the disk. Requires: nothing is under way.
 func checkParked(r *Replicator, names []string) (known int, err error) {
 	for _, name := range names {
-		rec, ok := r.registry.record(name)
+		rec, ok := r.registry.recordOf(name)
 		if !ok || r.registry.find(name) != nil {
 			continue
 		}
 		known++
-		stored, err := loadRecord(r.opts.Store, name)
+		onDisk, err := loadRecord(r.opts.Store, name)
 		if err != nil {
 			return known, err
 		}
@@ -253,8 +258,8 @@ func checkParked(r *Replicator, names []string) (known int, err error) {
 		if err != nil {
 			return known, err
 		}
-		if rec != stored || state != (command.GroupState{}) {
-			return known, fmt.Errorf("group %q is parked as %+v, the disk has %+v, state %+v", name, rec, stored, state)
+		if rec != onDisk || state != (command.GroupState{}) {
+			return known, fmt.Errorf("group %q is parked as %+v, the disk has %+v, state %+v", name, rec, onDisk, state)
 		}
 	}
 	return known, nil
@@ -301,7 +306,7 @@ func TestParkedAhead(t *testing.T) {
 	}
 	eventually(t, "all without state are in memory or parked", func() bool {
 		for i, name := range names {
-			_, parked := n.registry.record(name)
+			_, parked := n.registry.recordOf(name)
 			if i%odd != 0 && !parked && n.registry.find(name) == nil {
 				return false
 			}
@@ -318,7 +323,7 @@ func TestParkedAhead(t *testing.T) {
 		t.Fatalf("%d groups are parked, want at least %d", known, least)
 	}
 	for i := 0; i < groups; i += odd {
-		if _, ok := n.registry.record(names[i]); ok {
+		if _, ok := n.registry.recordOf(names[i]); ok {
 			t.Fatalf("group %s has state and is parked", names[i])
 		}
 	}
@@ -345,32 +350,32 @@ func TestParkedAhead(t *testing.T) {
 func TestOfferedLate(t *testing.T) {
 	n := openNode(t, 1, time.Hour)
 	n.loops[0].most = 1
-	propose := func(group string) consensus.Record {
+	propose := func(group string) stored {
 		t.Helper()
 		if _, err := n.Propose(t.Context(), group, put(".k", "v")); err != nil {
 			t.Fatal(err)
 		}
-		rec, _, err := n.Record(group)
+		at, err := loadRecord(n.store, group)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return rec
+		return at
 	}
 	early := propose("g")
 	want := propose("g")
 	n.registry.offer("g", &early)
-	if rec, ok := n.registry.record("g"); ok {
+	if rec, ok := n.registry.recordOf("g"); ok {
 		t.Fatalf("while in memory it is parked as %+v", rec)
 	}
 	propose("other")
 	eventually(t, "g is not in memory", func() bool { return n.registry.find("g") == nil })
 	n.registry.offer("g", &early)
-	if rec, ok := n.registry.record("g"); !ok || rec != want {
+	if rec, ok := n.registry.recordOf("g"); !ok || rec != want {
 		t.Fatalf("parked is %+v %v, want %+v", rec, ok, want)
 	}
-	untouched := soleRecord(5, 1)
+	untouched := stored{record: soleRecord(5, 1)}
 	n.registry.offer("untouched", &untouched)
-	if rec, ok := n.registry.record("untouched"); !ok || rec != untouched {
+	if rec, ok := n.registry.recordOf("untouched"); !ok || rec != untouched {
 		t.Fatalf("what was offered in time is %+v %v", rec, ok)
 	}
 
@@ -394,12 +399,12 @@ func TestOfferedLate(t *testing.T) {
 	if s.parked.young.entry("g", hash) != nil {
 		t.Fatal("g is not in the older generation: nothing was tested")
 	}
-	if rec, ok := n.registry.record("g"); !ok || rec != want {
+	if rec, ok := n.registry.recordOf("g"); !ok || rec != want {
 		t.Fatalf("when there is no more room, parked is %+v %v, want %+v", rec, ok, want)
 	}
 	for i := range parkedBlockLen { // as by groups that leave memory
 		name := inShard(parkedBlockLen + i)
-		s.parked.put(name, parkedHash(maphash.String(n.registry.seed, name)), &untouched)
+		s.parked.put(name, parkedHash(maphash.String(n.registry.seed, name)), &untouched, parkedEntry{})
 	}
 	if s.parked.has("g", hash) || n.registry.offer("g", &early) || s.parked.has("g", hash) {
 		t.Fatal("an old record counts again once the newer is forgotten")
@@ -416,7 +421,7 @@ func TestNothingParkedOfARefusedRound(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	parked := func() bool { _, ok := n.registry.record("a"); return ok && n.registry.find("a") == nil }
+	parked := func() bool { _, ok := n.registry.recordOf("a"); return ok && n.registry.find("a") == nil }
 	eventually(t, "a is parked", parked)
 	propose := func() error { _, err := n.Propose(t.Context(), "a", put(".k", "w")); return err }
 	fs.free.Store(0)
@@ -454,12 +459,12 @@ func TestParkedOfOldForm(t *testing.T) {
 	}
 	l := newLoop(n.Replicator, 1, 1) // with no goroutines
 	for range 2 {
-		g, err := l.enter("g")
+		g, err := l.bring("g")
 		if err != nil {
 			t.Fatal(err)
 		}
 		l.leave(g)
-		if rec, ok := n.registry.record("g"); !ok || rec.Last != 5 || rec.AcceptedHome.IsZero() {
+		if rec, ok := n.registry.recordOf("g"); !ok || rec.record.Last != 5 || rec.record.AcceptedHome.IsZero() {
 			t.Fatalf("parked is %+v %v", rec, ok)
 		}
 	}
@@ -547,14 +552,14 @@ func TestListsOfAGroupThatComesIn(t *testing.T) {
 		}
 	}
 	check("before")
-	g, err := l.enter("g")
+	g, err := l.bring("g")
 	if err != nil {
 		t.Fatal(err)
 	}
 	check("in memory")
 	l.leave(g)
 	check("after")
-	if rec, ok := n.registry.record("g"); ok {
+	if rec, ok := n.registry.recordOf("g"); ok {
 		t.Errorf("it is parked as %+v", rec)
 	}
 }

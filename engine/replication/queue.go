@@ -12,6 +12,8 @@ import (
 // proposal is a command on its way through a loop. The loop fills result and err, then sends on done, once.
 type proposal struct {
 	group   string
+	shard   *registryShard // of the group, and the hash of its name there
+	hash    uint64
 	payload []byte
 	free    func() // frees the memory of payload; nil if that is the collector's
 	result  command.Result
@@ -31,7 +33,7 @@ func newProposal(group string, payload []byte, free func()) *proposal {
 // release gives the proposal back. Requires: no loop holds it.
 func (p *proposal) release() {
 	p.freePayload()
-	p.group, p.payload, p.result, p.err = "", nil, command.Result{}, nil
+	p.group, p.shard, p.payload, p.result, p.err = "", nil, nil, command.Result{}, nil
 	proposals.Put(p)
 }
 

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/engine/command"
 	"github.com/atlas-edge/atlas/engine/storage"
 )
@@ -58,7 +57,9 @@ type registry struct {
 const registryShards = 64
 
 type registryShard struct {
-	mu     sync.RWMutex
+	index int
+	mu    sync.RWMutex
+	// groups are written by the run of one loop, with mu held: it reads them without.
 	groups map[string]*group
 	// parked and cold remember groups that are not in memory: those that are written, and the lists of those that are read. Neither can
 	// change while the group stays out of it.
@@ -71,6 +72,7 @@ type registryShard struct {
 func newRegistry(store *storage.Store) *registry {
 	r := &registry{store: store, seed: maphash.MakeSeed()}
 	for i := range r.shards {
+		r.shards[i].index = i
 		r.shards[i].groups = make(map[string]*group)
 		r.shards[i].cold = make(map[string]lists)
 		r.shards[i].parked = newParked(r.seed, parkedBytesMax/registryShards)
@@ -88,7 +90,7 @@ func (r *registry) len() int { return int(r.count.Load()) }
 
 // enter makes the group known to readers. Only the loop that owns the name may call it.
 func (r *registry) enter(g *group) {
-	s, _ := r.shard(g.name)
+	s := g.shard
 	s.mu.Lock()
 	s.groups[g.name] = g
 	delete(s.cold, g.name)
@@ -97,19 +99,31 @@ func (r *registry) enter(g *group) {
 	r.count.Add(1)
 }
 
-// leave forgets the group, but for rec if park is true. Requires: all that it wrote is durable, or was never written; if park is true the
-// disk holds rec of it, and no state.
-func (r *registry) leave(g *group, rec consensus.Record, park bool) {
-	s, hash := r.shard(g.name)
+// leave forgets the group, but for at if park is true. Requires: all that it wrote is durable, or was never written; if park is true the
+// disk holds that of it, and no state.
+func (r *registry) leave(g *group, at *stored, park bool) {
+	s := g.shard
 	s.mu.Lock()
 	delete(s.groups, g.name)
 	if park {
-		s.parked.put(g.name, hash, &rec)
+		s.parked.put(g.name, g.hash, at, g.entry)
 	} else {
-		s.parked.forget(g.name, hash)
+		s.parked.forget(g.name, g.hash)
 	}
 	s.mu.Unlock()
 	r.count.Add(-1)
+}
+
+// carries says whether versions of the group may carry stamps that are later than its record.
+func (r *registry) carries(name string) bool {
+	s, hash := r.shard(name)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.groups[name] != nil {
+		return true
+	}
+	at, _, known := s.parked.find(name, hash)
+	return !known || at.small.Carried > 0
 }
 
 // parkedLen is the number of groups of which a record is parked, in memory or not.
@@ -130,9 +144,8 @@ func (r *registry) find(name string) *group {
 	return s.groups[name]
 }
 
-// record gives the record of a group that is not in memory and has no state; false if the disk must be asked.
-func (r *registry) record(name string) (consensus.Record, bool) {
-	s, hash := r.shard(name)
+// record gives what is stored of a group that is not in memory and has no state, and where that is noted; false if the disk must be asked.
+func (s *registryShard) record(name string, hash uint64) (stored, parkedEntry, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.parked.find(name, hash)
@@ -140,7 +153,7 @@ func (r *registry) record(name string) (consensus.Record, bool) {
 
 // offer notes what was read of a group without state some time ago, unless it has been in memory since. False if there is no room, or
 // something was forgotten for want of it, so that this cannot be known: more need not be offered.
-func (r *registry) offer(name string, rec *consensus.Record) bool {
+func (r *registry) offer(name string, at *stored) bool {
 	s, hash := r.shard(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,7 +161,7 @@ func (r *registry) offer(name string, rec *consensus.Record) bool {
 		return false
 	}
 	if s.groups[name] == nil && !s.parked.has(name, hash) {
-		s.parked.put(name, hash, rec)
+		s.parked.put(name, hash, at, parkedEntry{})
 	}
 	return true
 }
@@ -160,7 +173,7 @@ func (r *registry) view(name string, wall, now Timestamp) (ReadView, error) {
 	g := s.groups[name]
 	cold, known := s.cold[name]
 	if g == nil && !known {
-		_, known = s.parked.find(name, hash) // has no lists
+		known = s.parked.knows(name, hash) // has no lists
 	}
 	entered := s.entered
 	s.mu.RUnlock()

@@ -2,7 +2,7 @@
 
 // Package replication drives the consensus cores of a node's groups.
 //
-// A few event loops own the cores: every group belongs to one loop, by the hash of its name. A round of a loop takes what is
+// A few event loops own the cores: every group belongs to one loop, by its shard of the registry, which is by the hash of its name. A round of a loop takes what is
 // waiting, gives it to the cores, applies what the cores call committed, and writes all of that, for all groups, as one batch
 // with one sync. Once the batch is in the disk's order the cores are advanced. Only after the sync does anybody see an effect:
 // the groups' visible times move, watchers are told, and those who waited get their results.
@@ -27,7 +27,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -85,13 +84,15 @@ type Options struct {
 // Replicator owns the event loops. Its methods are safe for concurrent use.
 type Replicator struct {
 	opts     Options
-	seed     maphash.Seed
 	registry *registry
 	loops    []*loop
 	running  sync.WaitGroup
 	closing  atomic.Bool
+	ahead    atomic.Bool // reading ahead has ended
 	failure  atomic.Pointer[error]
 	metrics  Metrics
+
+	configurations []consensus.Configuration // of every core
 }
 
 // Metrics counts what the loops did since the start.
@@ -100,6 +101,8 @@ type Metrics struct {
 	BatchNanos                         atomic.Uint64
 	// GroupReads are the loads for which the disk had to be asked.
 	GroupLoads, GroupReads, GroupEvictions atomic.Uint64
+	// Carried are the acceptor records that a version carried.
+	Carried atomic.Uint64
 }
 
 // New starts the event loops. The caller ends them with Close.
@@ -113,8 +116,8 @@ func New(o Options) (*Replicator, error) {
 	if o.Depth < 1 || o.Depth > depthMax {
 		return nil, fmt.Errorf("%d rounds under way, want 1 to %d", o.Depth, depthMax)
 	}
-	r := &Replicator{opts: o, seed: maphash.MakeSeed()}
-	r.registry = newRegistry(o.Store)
+	r := &Replicator{opts: o, registry: newRegistry(o.Store)}
+	r.configurations = []consensus.Configuration{{Version: o.Cfg, Quorums: o.Quorums}}
 	for i := range o.Loops {
 		l := newLoop(r, i, groupsMax/o.Loops)
 		r.loops = append(r.loops, l)
@@ -128,7 +131,18 @@ func New(o Options) (*Replicator, error) {
 
 // ReadAhead begins to read what the disk holds of groups that were written before, in the background, so that it need not be asked when they
 // are used. Damage that it finds stops the Replicator, as wherever it is found. Requires: it is called once at most, before Close.
-func (r *Replicator) ReadAhead() { r.running.Go(r.parkAll) }
+func (r *Replicator) ReadAhead() {
+	r.running.Go(func() {
+		r.parkAll()
+		r.ahead.Store(true)
+	})
+}
+
+// IsAhead says whether reading ahead has ended.
+func (r *Replicator) IsAhead() bool { return r.ahead.Load() }
+
+// Carries says whether versions of the group may carry stamps that are later than its acceptor record: see storage.Store.CollectKnowing.
+func (r *Replicator) Carries(group string) bool { return r.registry.carries(group) }
 
 // Close lets what is waiting finish, then stops the loops.
 func (r *Replicator) Close() error {
@@ -177,11 +191,12 @@ type Ticket struct{ p *proposal }
 // when nobody reads that any more, at the latest before Wait has a result. Requires: Wait is called once if the error is nil.
 func (r *Replicator) Submit(ctx context.Context, group string, payload []byte, free func()) (Ticket, error) {
 	p := newProposal(group, payload, free)
+	p.shard, p.hash = r.registry.shard(group)
 	if err := ctx.Err(); err != nil {
 		p.release()
 		return Ticket{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if err := r.loopOf(group).queue.push(p); err != nil {
+	if err := r.loopOf(p.shard).queue.push(p); err != nil {
 		p.release()
 		return Ticket{}, err
 	}
@@ -230,22 +245,16 @@ func (r *Replicator) Counters(group string) (commands, reads uint64) {
 
 // Record is the durable consensus state of a group, and whether it has any: a group never written has none.
 func (r *Replicator) Record(group string) (consensus.Record, bool, error) {
-	rec, err := loadRecord(r.opts.Store, group)
-	return rec, err == nil && rec.Last > 0, err
+	at, err := loadRecord(r.opts.Store, group)
+	return at.record, err == nil && at.record.Last > 0, err
 }
 
 func (r *Replicator) coreOptions(rec consensus.Record) consensus.Options {
-	return consensus.Options{
-		Self: r.opts.Self, Configurations: []consensus.Configuration{{Version: r.opts.Cfg, Quorums: r.opts.Quorums}}, Record: rec,
-	}
+	return consensus.Options{Self: r.opts.Self, Configurations: r.configurations, Record: rec}
 }
 
-func (r *Replicator) loopOf(group string) *loop {
-	if len(r.loops) == 1 {
-		return r.loops[0]
-	}
-	return r.loops[maphash.String(r.seed, group)%uint64(len(r.loops))]
-}
+// loopOf is the loop that owns the groups of a shard.
+func (r *Replicator) loopOf(s *registryShard) *loop { return r.loops[s.index%len(r.loops)] }
 
 // fail records the failure that stops the node; the first one counts.
 func (r *Replicator) fail(err error) {

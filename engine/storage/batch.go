@@ -3,8 +3,10 @@
 package storage
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -21,6 +23,7 @@ type Batch struct {
 	changes changeWriter // added to b at commit
 	err     error
 	urgency urgency
+	carries bool // some version carries a stamp
 	large   []largeValue
 	queued  int  // bytes that space counts as on their way, from CommitLater to Wait
 	waits   bool // between CommitLater and Wait: the gate is entered, and Pebble owes an answer
@@ -70,9 +73,34 @@ func (b *Batch) setNode(name string, body []byte) {
 	b.note(b.b.Set(appendNodeKey(nil, name), sealNode(name, body), nil))
 }
 
-// SetRecord stores the acceptor record of a group. An empty record is as good as none, but present.
+// SetNewest notes that no batch of that writer, this one and all before it, holds anything later than t: see Store.Newest. A writer is a number
+// from 0 to WriterMax whose batches are committed one after the other.
+func (b *Batch) SetNewest(writer int, t Timestamp) {
+	if writer < 0 || writer > WriterMax {
+		b.note(fmt.Errorf("%w: writer %d exceeds %d", ErrTooLarge, writer, WriterMax))
+		return
+	}
+	var body [8 + 4]byte
+	name := [len(nodeNewest) + 1]byte([]byte(nodeNewest + "0"))
+	name[len(nodeNewest)] += byte(writer)
+	binary.BigEndian.PutUint64(body[:], t)
+	op := b.b.SetDeferred(1+len(name)+sentinelLen, len(body))
+	op.Key[0], op.Key[len(op.Key)-1] = kindNode, 0
+	copy(op.Key[1:], name[:])
+	sum := crc32.Update(crc32.Checksum(name[:], castagnoli), castagnoli, body[:8])
+	binary.BigEndian.PutUint32(body[8:], sum)
+	copy(op.Value, body[:])
+	b.finish(op)
+}
+
+// SetRecord stores the acceptor record of a group that is not small. An empty record is as good as none, but present.
+// Requires: IndexCarried came before if the group was small.
 func (b *Batch) SetRecord(group string, rec []byte) {
 	if !b.admit(group, nil) {
+		return
+	}
+	if len(rec) > 0 && rec[0] == smallMark {
+		b.note(fmt.Errorf("%w: acceptor record that begins with the mark of small groups", ErrTooLarge))
 		return
 	}
 	op := b.b.SetDeferred(groupLen(group), len(rec))
@@ -143,19 +171,26 @@ func (b *Batch) PutVersion(group string, rest []byte, at Timestamp, seq uint32, 
 		return
 	}
 	v.Seq, v.Size, v.chunked = seq, int64(len(v.Value)), false
-	inline := len(v.Value)
-	if inline > InlineLenMax {
-		inline, v.chunked = 0, true
+	if len(v.Value) > InlineLenMax {
+		v.chunked = true
 		v.checksum = b.addLarge(group, at, seq, v.Value)
 	}
-	dataKeyLen := groupLen(group) + len(rest) + sentinelLen + versionLen
-	op := b.b.SetDeferred(dataKeyLen, versionHeaderLen(&v)+inline)
-	appendDataKey(op.Key[:0], group, rest, at)
-	putVersion(op.Value, &v)
-	b.finish(op)
-
+	b.setVersion(group, rest, at, &v, carried{})
 	// Changes go in last and so together: their keys rise, and a memtable's search for a key begins at the one before it.
 	b.note(b.changes.add(b.s.db, group, at, seq, changeKind(&v), rest))
+}
+
+// setVersion stores a version record and its entry in the TTL index.
+func (b *Batch) setVersion(group string, rest []byte, at Timestamp, v *Version, c carried) {
+	inline := len(v.Value)
+	if v.chunked {
+		inline = 0
+	}
+	dataKeyLen := groupLen(group) + len(rest) + sentinelLen + versionLen
+	op := b.b.SetDeferred(dataKeyLen, versionHeaderLen(v)+c.len()+inline)
+	appendDataKey(op.Key[:0], group, rest, at)
+	putVersion(op.Value, v, c)
+	b.finish(op)
 
 	if v.Expires != 0 {
 		op = b.b.SetDeferred(expiryKeyLen(group, rest), 0)
@@ -225,7 +260,7 @@ func (b *Batch) Commit(sync bool) error {
 	if err := b.begin(); err != nil {
 		return err
 	}
-	defer b.s.gate.leave()
+	defer b.leave()
 	return b.s.apply(b.b, sync)
 }
 
@@ -237,7 +272,7 @@ func (b *Batch) CommitLater() error {
 		return err
 	}
 	if b.b.Empty() {
-		b.s.gate.leave()
+		b.leave()
 		return nil
 	}
 	b.queued = b.b.Len()
@@ -259,13 +294,13 @@ func (b *Batch) Wait() error {
 	}
 	if b.queued > 0 {
 		b.s.space.queued.Add(-int64(b.queued))
-		b.s.gate.leave()
+		b.leave()
 	}
 	b.waits, b.queued = false, 0
 	return b.s.failIf(err)
 }
 
-// begin does all of a commit that can be refused. If the error is nil the gate is entered.
+// begin does all of a commit that can be refused. If the error is nil it must be answered by leave.
 func (b *Batch) begin() error {
 	s := b.s
 	b.note(b.changes.moveTo(b.b))
@@ -275,14 +310,24 @@ func (b *Batch) begin() error {
 	if err := s.enter(); err != nil {
 		return err
 	}
+	s.copying.RLock()
 	err := b.admitted()
 	if err == nil && len(b.large) > 0 {
 		err = b.writeLarge()
 	}
+	if b.carries {
+		s.collect.carrying.Add(1)
+	}
 	if err != nil {
-		s.gate.leave()
+		b.leave()
 	}
 	return err
+}
+
+// leave ends a commit.
+func (b *Batch) leave() {
+	b.s.copying.RUnlock()
+	b.s.gate.leave()
 }
 
 // admitted says whether the store takes writes of this length.
@@ -332,7 +377,7 @@ func (b *Batch) Reset() {
 
 func (b *Batch) clear() {
 	clear(b.large)
-	b.err, b.large, b.urgency = nil, b.large[:0], ordinary
+	b.err, b.large, b.urgency, b.carries = nil, b.large[:0], ordinary, false
 }
 
 // Close gives the batch back. It must not be used afterwards. Requires: Wait has returned, if CommitLater returned nil.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -18,15 +19,26 @@ type CollectStats struct {
 	Earliest Timestamp
 }
 
-// collector remembers between calls where the collection stands: the key of the change index to go on from.
+// collector remembers between calls where the collection stands: the key of the change index, or of an acceptor record, to go on from.
 type collector struct {
 	mu     sync.Mutex // one collection at a time; nothing else waits for it
 	cursor []byte
+	// carrying counts the commits since the start of batches in which versions carry records; a round need not walk the small groups while it is
+	// what it was, plus one, when a round began to that left nothing to be collected later: idle. began and left are of the round at hand.
+	carrying    atomic.Uint64
+	idle, began uint64
+	left        bool
+	carries     func(group string) bool // see CollectKnowing
 }
+
+// CollectKnowing tells the collection which small groups it may pass over: those of which carries is false. No version of theirs that had been
+// committed before the call carries a stamp, but for what a later record came after. Requires: it is called before CollectBefore.
+func (s *Store) CollectKnowing(carries func(group string) bool) { s.collect.carries = carries }
 
 // CollectBefore removes what no read at or after floor can see, going by the change index: for each change not later
 // than floor, all versions of its key older than the newest one not later than floor, and that one too if it is a
-// tombstone; their chunks and TTL entries; and the change record. The newest version of a key stays if it is live, with
+// tombstone; their chunks and TTL entries; and the change record. Then it goes through the keys of all small groups, of whose changes
+// the index lacks some. The newest version of a key stays if it is live, with
 // or without a change record. budget bounds the records looked at; more says that the round over all groups has not
 // ended and the next call goes on with it. SweptTo rises to floor before anything is removed, and only then: where nothing is
 // that old, all history is kept.
@@ -39,25 +51,20 @@ func (s *Store) CollectBefore(ctx context.Context, floor Timestamp, budget int) 
 		return stats, true, err
 	}
 	defer s.gate.leave()
-	if err := s.orphans.retry(s.dropOrphan); err != nil {
+	s.copying.RLock()
+	err = s.orphans.retry(s.dropOrphan)
+	s.copying.RUnlock()
+	if err != nil {
 		return stats, true, err
 	}
-	lower := s.collect.cursor
-	if lower == nil {
-		lower = []byte{kindChange, 0}
-	}
-	changes, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: []byte{kindChange + 1, 0}})
+	versions, err := s.db.NewIter(&pointOptions)
 	if err != nil {
 		return stats, true, s.settle(err)
 	}
-	versions, err := changes.Clone(pebble.CloneOptions{IterOptions: &pointOptions})
-	if err != nil {
-		return stats, true, s.settle(errors.Join(err, changes.Close()))
-	}
-	p := collection{s: s, floor: floor, changes: changes, versions: versions, b: s.NewBatch(), seen: map[string]struct{}{}}
+	p := collection{s: s, floor: floor, versions: versions, b: s.NewBatch(), seen: map[string]struct{}{}}
 	p.b.urgency = reclaims
-	more, err = p.run(ctx, budget)
-	err = errors.Join(err, changes.Close(), versions.Close())
+	more, err = p.round(ctx, s.collect.cursor, budget)
+	err = errors.Join(err, versions.Close())
 	p.b.Close()
 	if err = s.settle(err); err != nil {
 		return p.stats, true, err
@@ -72,8 +79,8 @@ func (s *Store) CollectBefore(ctx context.Context, floor Timestamp, budget int) 
 type collection struct {
 	s        *Store
 	floor    Timestamp
-	changes  *pebble.Iterator
-	versions *pebble.Iterator // of the same state
+	versions *pebble.Iterator
+	changes  *pebble.Iterator // of the same state: the change index, or then acceptor records
 	b        *Batch
 	seen     map[string]struct{} // group 00 rest that were done with
 	group    []byte
@@ -83,33 +90,42 @@ type collection struct {
 	stats    CollectStats
 }
 
-func (c *collection) run(ctx context.Context, budget int) (more bool, err error) {
+// round goes on with a round from cursor, nil for its beginning.
+func (c *collection) round(ctx context.Context, cursor []byte, budget int) (more bool, err error) {
+	if cursor == nil {
+		cursor = []byte{kindChange, 0}
+	}
+	if cursor[0] == kindChange {
+		if more, err = c.each(ctx, cursor, budget, c.indexed); err != nil || more {
+			return more, err
+		}
+		if cursor, more = c.s.collect.small(); !more {
+			return false, c.b.Commit(false)
+		}
+	}
+	if more, err = c.each(ctx, cursor, budget, c.small); err != nil || more {
+		return more, err
+	}
+	if err := c.b.Commit(false); err != nil {
+		return true, err
+	}
+	c.s.collect.smallDone()
+	return false, nil
+}
+
+// each calls fn for the records of the first one's kind from there on; more says that it stopped before the end. fn moves the iterator on.
+func (c *collection) each(ctx context.Context, from []byte, budget int, fn func() (ok bool, err error)) (more bool, err error) {
+	c.changes, err = c.versions.Clone(pebble.CloneOptions{IterOptions: &pebble.IterOptions{LowerBound: from, UpperBound: []byte{from[0] + 1, 0}}})
+	if err != nil {
+		return true, err
+	}
+	defer func() { err = errors.Join(err, c.changes.Close()) }()
 	for ok := c.changes.First(); ok; {
 		if c.stats.Looked >= budget || ctx.Err() != nil {
 			c.cursor = bytes.Clone(c.changes.Key())
 			return true, errors.Join(c.b.Commit(false), ctx.Err())
 		}
-		group, t, seq, err := splitTimedKey(c.changes.Key(), kindChange)
-		if err != nil {
-			return true, err
-		}
-		if t > c.floor {
-			c.stats.Looked++
-			if c.stats.Earliest == 0 || t < c.stats.Earliest {
-				c.stats.Earliest = t
-			}
-			c.group = append(c.group[:0], group...)
-			c.key = appendGroupEnd(c.key[:0], kindChange, string(c.group))
-			ok = c.changes.SeekGE(c.key)
-			continue
-		}
-		if !c.raised {
-			if err := c.s.raise(&c.s.swept, nodeSweptTo, c.floor, false); err != nil {
-				return true, err
-			}
-			c.raised = true
-		}
-		if err := c.record(string(group), t, seq); err != nil {
+		if ok, err = fn(); err != nil {
 			return true, err
 		}
 		if c.b.Len() >= collectCommitLen {
@@ -119,15 +135,42 @@ func (c *collection) run(ctx context.Context, budget int) (more bool, err error)
 			c.b.Reset()
 			c.b.urgency = reclaims
 		}
-		ok = c.changes.Next()
 	}
-	if err := c.changes.Error(); err != nil {
-		return true, err
-	}
-	return false, c.b.Commit(false)
+	return false, c.changes.Error()
 }
 
-// record does with the record of the change index under the iterator.
+// indexed does with the record of the change index under the iterator.
+func (c *collection) indexed() (ok bool, err error) {
+	group, t, seq, err := splitTimedKey(c.changes.Key(), kindChange)
+	if err != nil {
+		return false, err
+	}
+	if t > c.floor {
+		c.stats.Looked++
+		c.passed(t)
+		c.group = append(c.group[:0], group...)
+		c.key = appendGroupEnd(c.key[:0], kindChange, string(c.group))
+		return c.changes.SeekGE(c.key), nil
+	}
+	if err := c.raise(); err != nil {
+		return false, err
+	}
+	if err := c.record(string(group), t, seq); err != nil {
+		return false, err
+	}
+	return c.changes.Next(), nil
+}
+
+// raise raises SweptTo, before anything is removed.
+func (c *collection) raise() error {
+	if c.raised {
+		return nil
+	}
+	c.raised = true
+	return c.s.raise(&c.s.swept, nodeSweptTo, c.floor, false)
+}
+
+// record removes the record of the change index under the iterator, and what its changes made old.
 func (c *collection) record(group string, t Timestamp, seq uint32) error {
 	v, err := c.changes.ValueAndErr()
 	if err != nil {
@@ -174,6 +217,13 @@ func (c *collection) change(group string, rest []byte) error {
 		c.remove(group, rest, &v)
 	}
 	return c.versions.Error()
+}
+
+// passed notes a change that is later than floor.
+func (c *collection) passed(t Timestamp) {
+	if c.stats.Earliest == 0 || t < c.stats.Earliest {
+		c.stats.Earliest = t
+	}
 }
 
 // remove takes away the version under the iterator.

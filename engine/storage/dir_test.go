@@ -488,13 +488,23 @@ func FuzzDecoders(f *testing.F) {
 	f.Add(Identity{ClusterID: "a", NodeID: 1}.encode(), uint64(3))
 	for _, v := range []Version{{Value: []byte("x")}, {Deleted: true}, {Deleted: true, Expired: true}, {WormUntil: 1, Expires: 2}, {chunked: true, Size: InlineLenMax + 1}} {
 		b := make([]byte, versionHeaderLen(&v)+len(v.Value))
-		putVersion(b, &v)
+		putVersion(b, &v, carried{})
+		f.Add(b, uint64(9))
+	}
+	for _, c := range []carried{{stamp: []byte("stamp"), nth: 1}, {nth: CarriedMax}} {
+		v := Version{Value: []byte("x"), Expires: 2}
+		b := make([]byte, versionHeaderLen(&v)+c.len()+len(v.Value))
+		putVersion(b, &v, c)
 		f.Add(b, uint64(9))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, at uint64) {
 		if v, err := decodeVersion(b, at); err == nil {
-			again := make([]byte, versionHeaderLen(&v)+len(v.Value))
-			putVersion(again, &v)
+			var c carried
+			if v.carries != 0 {
+				c, _, _ = openCarried(b[v.carries:])
+			}
+			again := make([]byte, versionHeaderLen(&v)+c.len()+len(v.Value))
+			putVersion(again, &v, c)
 			w, err := decodeVersion(again, at)
 			if err != nil || fmt.Sprint(w) != fmt.Sprint(v) {
 				t.Fatalf("%+v became %+v, %v", v, w, err)

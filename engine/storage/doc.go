@@ -21,17 +21,18 @@
 // endian. All keys have the encoding of cockroachkvs: a NUL at the end, and for versioned data then the version and the
 // byte 9. Versions of a key sort from the newest to the oldest.
 //
-//	01 name                        node record (identity, format, ceiling, swept-to, progress), sealed with a CRC-32C
-//	02 g                           acceptor record; absent is untouched
+//	01 name                        node record (identity, format, ceiling, swept-to, progress, newest), sealed with a CRC-32C
+//	02 g                           acceptor record; absent is untouched. That of a small group may be led on by versions (small.go)
 //	03 g 00 slot:8                 log entry
-//	04 g 00 rest          @version version record (version.go): flags, times, a value of up to 64 KiB
+//	04 g 00 rest          @version version record (version.go): flags, times, perhaps a stamp, a value of up to 64 KiB
 //	05 g 00 name                   state of the group that has no versions
 //	06 g 00 time:8 seq:4 n:4       chunk n of a larger value: CRC-32C, up to 64 KiB
 //	07 g 00 time:8 seq:4           change index: kind (1 put, 2 delete, 3 expire), rest
 //	08 expires:8 g 00 rest 00 time:8  TTL index, no value
 //	09 g 00 time:8 seq:4           a large value that is being written, no value
 //
-// Every mutation writes a change record; what collection removes it finds by these. A reader may see what is not yet
+// Every mutation writes a change record, but for those of which a version with a stamp says it all; what collection removes it finds by these, and
+// by walking small groups. A reader may see what is not yet
 // durable: Pebble's memtable has a batch before its sync has returned. Readers that must not read at a timestamp below it.
 //
 // Goroutines: one of the store's own, which watches for room on the disk and ends with Close; Pebble's end with it too.

@@ -35,7 +35,7 @@ type run struct {
 
 func newRun(o Options, seed uint64, commits, large int) *run {
 	r := &run{o: o}
-	k := &maker{rng: rand.New(rand.NewPCG(seed, 7)), large: large, now: 100}
+	k := &maker{rng: rand.New(rand.NewPCG(seed, 7)), large: large, now: 100, small: map[string]int{}}
 	for range commits {
 		r.commits = append(r.commits, k.commit())
 	}

@@ -27,6 +27,7 @@ const (
 	nodeCeiling  = "ceiling"  // time:8
 	nodeSweptTo  = "swept-to" // time:8
 	nodeProgress = "progress" // of the migration that is under way: format:4, then what its step wrote
+	nodeNewest   = "newest/"  // and the number of an event loop: time:8
 )
 
 const identityMark = 1

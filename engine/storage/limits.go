@@ -22,6 +22,15 @@ const (
 	ChunkLen = 64 << 10
 	// BatchLenMax bounds what one batch writes, the chunks of large values not counted.
 	BatchLenMax = 1 << 30
+	// SmallKeysMax bounds the keys of a group, tombstones too, whose versions may carry stamps from then on; CarriedMax the versions that do before
+	// the acceptor record is stored by itself again. Together they bound what must be walked to find the newest.
+	SmallKeysMax = 16
+	CarriedMax   = 32
+	// CarriedValueLenMax and StampLenMax bound the value of a version that carries a stamp, and the stamp.
+	CarriedValueLenMax = 4 << 10
+	StampLenMax        = 32
+	// WriterMax bounds the number of a writer of Batch.SetNewest.
+	WriterMax = 63
 	// SampleMax bounds the keys that one Sample returns.
 	SampleMax = 10_000
 )

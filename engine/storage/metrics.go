@@ -83,7 +83,7 @@ func (s *Store) Metrics() Metrics {
 }
 
 // Checkpoint makes a data directory at dir that holds what the store holds now: by hard links where the file system
-// has them. It is durable on return. The directory must not exist; its parent must.
+// has them. It is durable on return. The directory must not exist; its parent must. Commits wait meanwhile.
 //
 // The copy has this node's identity. It is for backups and for taking this node's place, not for a second node.
 func (s *Store) Checkpoint(dir string) error {
@@ -105,7 +105,11 @@ func (s *Store) Checkpoint(dir string) error {
 	if err := writeMarker(s.base, dir, m); err != nil { // not ready, until it is
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	if err := s.db.Checkpoint(s.base.PathJoin(dir, pebbleDirName), pebble.WithFlushedWAL()); err != nil {
+	// Pebble copies the log as it is being written, over zeroes or an older log: a copy that a write falls into may not open.
+	s.copying.Lock()
+	err := s.db.Checkpoint(s.base.PathJoin(dir, pebbleDirName), pebble.WithFlushedWAL())
+	s.copying.Unlock()
+	if err != nil {
 		return fmt.Errorf("checkpoint: %w", dirError(dir, err))
 	}
 	if err := s.settle(nil); err != nil {

@@ -22,6 +22,8 @@ type model struct {
 	state   map[string]map[string]string
 	data    map[string]map[string][]Version // by group and rest, oldest first
 	changes map[string][]modelChange
+	small   map[string]*modelSmall // nil for a group that is not
+	swept   Timestamp              // changes up to it are not compared
 }
 
 type modelChange struct {
@@ -29,22 +31,30 @@ type modelChange struct {
 	seq  uint32
 	kind ChangeKind
 	rest string
+	end  Timestamp // of its record in the index; 0 while it is not there, as a version stands for it
+}
+
+// modelSmall is a small group.
+type modelSmall struct {
+	stamp string
+	at    Timestamp
+	Smallness
 }
 
 func newModel() *model {
 	return &model{
 		records: map[string]string{}, entries: map[string]map[uint64]string{}, state: map[string]map[string]string{},
-		data: map[string]map[string][]Version{}, changes: map[string][]modelChange{},
+		data: map[string]map[string][]Version{}, changes: map[string][]modelChange{}, small: map[string]*modelSmall{},
 	}
 }
 
 // mutation is one call on a batch.
 type mutation struct {
-	op    string // record entry truncate trim state unstate put
+	op    string // record entry truncate trim state unstate put carry index small
 	group string
 	name  string // of state; the rest of a put
-	slot  uint64
-	bytes []byte
+	slot  uint64 // or which version carries a stamp
+	bytes []byte // of a record, or of what else it is; of a carry the stamp
 	at    Timestamp
 	seq   uint32
 	v     Version
@@ -52,9 +62,10 @@ type mutation struct {
 
 // commit is one batch.
 type commit struct {
-	n    uint64
-	muts []mutation
-	sync bool
+	n     uint64
+	muts  []mutation
+	sync  bool
+	floor Timestamp // not 0: no batch, but a collection behind it
 }
 
 const counterGroup = "counter"
@@ -76,6 +87,13 @@ func (c *commit) fill(b *Batch) {
 			b.DeleteState(m.group, m.name)
 		case "put":
 			b.PutVersion(m.group, []byte(m.name), m.at, m.seq, m.v)
+		case "carry":
+			b.PutCarrying(m.group, []byte(m.name), m.at, m.v, m.bytes, int(m.slot))
+		case "index":
+			_, err := b.IndexCarried(m.group)
+			b.note(err)
+		case "small":
+			b.SetSmallRecord(m.group, m.bytes, m.at, len(testRests))
 		}
 	}
 	b.SetState(counterGroup, "n", binary.BigEndian.AppendUint64(nil, c.n))
@@ -94,6 +112,18 @@ func (m *model) apply(c *commit) {
 		switch u := &c.muts[i]; u.op {
 		case "record":
 			m.records[u.group] = string(u.bytes)
+			delete(m.small, u.group)
+		case "small":
+			m.records[u.group] = string(u.bytes)
+			m.small[u.group] = &modelSmall{Smallness: Smallness{Small: true, Keys: len(testRests)}}
+		case "index":
+			m.changes[u.group] = slices.DeleteFunc(m.changes[u.group], func(c modelChange) bool { return c.end == 0 && c.time <= m.swept })
+			list := m.changes[u.group]
+			for i := range list {
+				if list[i].end == 0 {
+					list[i].end = list[len(list)-1].time // nothing later is in the index
+				}
+			}
 		case "entry":
 			inner(m.entries, u.group)[u.slot] = string(u.bytes)
 		case "truncate":
@@ -104,7 +134,10 @@ func (m *model) apply(c *commit) {
 			inner(m.state, u.group)[u.name] = string(u.bytes)
 		case "unstate":
 			delete(inner(m.state, u.group), u.name)
-		case "put":
+		case "put", "carry":
+			if u.op == "carry" {
+				m.small[u.group] = &modelSmall{stamp: string(u.bytes), at: u.at, Smallness: Smallness{Small: true, Keys: len(testRests), Carried: int(u.slot)}}
+			}
 			v := u.v
 			v.Time, v.Size = u.at, int64(len(v.Value))
 			d := inner(m.data, u.group)
@@ -116,7 +149,11 @@ func (m *model) apply(c *commit) {
 			if v.Expired {
 				kind = ChangeExpire
 			}
-			m.changes[u.group] = append(m.changes[u.group], modelChange{u.at, u.seq, kind, u.name})
+			end := u.at
+			if u.op == "carry" {
+				end = 0
+			}
+			m.changes[u.group] = append(m.changes[u.group], modelChange{u.at, u.seq, kind, u.name, end})
 		}
 	}
 }
@@ -126,29 +163,52 @@ func (m *model) collect(floor Timestamp) (found bool) {
 	for group, rests := range m.data {
 		touched := map[string]bool{}
 		m.changes[group] = slices.DeleteFunc(m.changes[group], func(c modelChange) bool {
-			if c.time <= floor {
+			old := c.end != 0 && c.end <= floor
+			if old {
 				touched[c.rest] = true
 			}
-			return c.time <= floor
+			return old
 		})
-		for rest := range touched {
-			found = true
-			vs := rests[rest]
-			last := -1 // newest not later than floor
-			for i := range vs {
-				if vs[i].Time <= floor {
-					last = i
-				}
+		found = found || len(touched) > 0
+		for rest := range rests {
+			if !touched[rest] && m.small[group] == nil {
+				continue
 			}
-			if last >= 0 && vs[last].Deleted {
-				last++
-			}
-			if rests[rest] = slices.Delete(vs, 0, max(last, 0)); len(rests[rest]) == 0 {
-				delete(rests, rest)
+			if m.collectKey(group, rest, floor, touched[rest]) {
+				found = true
 			}
 		}
 	}
 	return found
+}
+
+// sweep is a collection. Where nothing is old all history is kept.
+func (m *model) sweep(floor Timestamp) {
+	if m.collect(floor) {
+		m.swept = max(m.swept, floor)
+	}
+}
+
+// collectKey removes what is old of a key, of which the index says so or not, and says whether there was any of that.
+func (m *model) collectKey(group, rest string, floor Timestamp, indexed bool) bool {
+	vs := m.data[group][rest]
+	last := -1 // newest not later than floor
+	for i := range vs {
+		if vs[i].Time <= floor {
+			last = i
+		}
+	}
+	if last >= 0 && vs[last].Deleted && indexed {
+		last++
+	}
+	n := max(last, 0)
+	for i := range vs[:n] {
+		m.changes[group] = slices.DeleteFunc(m.changes[group], func(c modelChange) bool { return c.end == 0 && c.time == vs[i].Time && c.rest == rest })
+	}
+	if m.data[group][rest] = slices.Delete(vs, 0, n); len(m.data[group][rest]) == 0 {
+		delete(m.data[group], rest)
+	}
+	return n > 0
 }
 
 // at finds the newest version not later than t.
@@ -199,7 +259,11 @@ func (m *model) dump() string {
 	var w strings.Builder
 	fmt.Fprintf(&w, "commits %d\n", m.commits)
 	for _, g := range slices.Sorted(maps.Keys(m.records)) {
-		fmt.Fprintf(&w, "record %s %s\n", g, digest([]byte(m.records[g])))
+		small := m.small[g]
+		if small == nil {
+			small = &modelSmall{}
+		}
+		fmt.Fprintf(&w, "record %s %s %x %d %+v\n", g, digest([]byte(m.records[g])), small.stamp, small.at, small.Smallness)
 	}
 	for _, g := range testGroups {
 		for _, slot := range slices.Sorted(maps.Keys(m.entries[g])) {
@@ -209,6 +273,9 @@ func (m *model) dump() string {
 			fmt.Fprintf(&w, "state %s %q %s\n", g, n, digest([]byte(m.state[g][n])))
 		}
 		for _, c := range m.changes[g] {
+			if c.time <= m.swept {
+				continue
+			}
 			fmt.Fprintf(&w, "change %s %d %d %d %q\n", g, c.time, c.seq, c.kind, c.rest)
 		}
 		for _, rest := range slices.Sorted(maps.Keys(m.data[g])) {
@@ -237,7 +304,11 @@ func dumpStore(r Reader) (string, error) {
 		return "", err
 	}
 	for gs.Next() {
-		fmt.Fprintf(&w, "record %s %s\n", gs.Group(), digest(gs.Record()))
+		a, err := gs.Acceptor()
+		if err != nil {
+			break // Err says so
+		}
+		fmt.Fprintf(&w, "record %s %s %x %d %+v\n", gs.Group(), digest(a.Record), a.Stamp, a.At, a.Smallness)
 	}
 	if err := errors.Join(gs.Err(), gs.Close()); err != nil {
 		return "", err
@@ -319,7 +390,8 @@ type maker struct {
 	rng   *rand.Rand
 	n     uint64
 	now   Timestamp
-	large int // one value in so many is large; 0 for none
+	large int            // one value in so many is large; 0 for none
+	small map[string]int // of small groups, how many versions carry stamps; nil for none ever
 }
 
 func (k *maker) pick(from []string) string { return from[k.rng.IntN(len(from))] }
@@ -334,16 +406,27 @@ func (k *maker) blob(n int) []byte {
 	return b
 }
 
+// record is an acceptor record. Where some may be those of small groups it begins with the version that they have.
+func (k *maker) record() []byte {
+	b := k.blob(8 + k.rng.IntN(100))
+	if k.small != nil {
+		b[0] = 2
+	}
+	return b
+}
+
 func (k *maker) commit() *commit {
 	k.n++
 	k.now += 1 + k.rng.Uint64N(3)
 	c := &commit{n: k.n, sync: k.rng.IntN(2) == 0}
-	used := map[string]bool{}
+	used := map[string]bool{} // keys; of small groups the whole, once a version carries a stamp
 	for seq := range uint32(1 + k.rng.IntN(4)) {
 		g := k.pick(testGroups)
 		switch k.rng.IntN(10) {
 		case 0:
-			c.muts = append(c.muts, mutation{op: "record", group: g, bytes: k.blob(8 + k.rng.IntN(100))})
+			if !used[g] {
+				c.muts = append(c.muts, mutation{op: "record", group: g, bytes: k.record()})
+			}
 		case 1:
 			c.muts = append(c.muts, mutation{op: "entry", group: g, slot: k.rng.Uint64N(20), bytes: k.blob(k.rng.IntN(200))})
 		case 2:
@@ -355,14 +438,66 @@ func (k *maker) commit() *commit {
 			c.muts = append(c.muts, mutation{op: "unstate", group: g, name: k.pick(testRests)})
 		default:
 			rest := k.pick(testRests)
-			if used[g+rest] {
+			if used[g+rest] || used[g] {
 				continue // a key gets one version at one time
 			}
 			used[g+rest] = true
-			c.muts = append(c.muts, mutation{op: "put", group: g, name: rest, at: k.now, seq: seq, v: k.version()})
+			m := mutation{op: "put", group: g, name: rest, at: k.now, seq: seq, v: k.version()}
+			if k.carries(c, &m) {
+				used[g] = true
+			}
+			c.muts = append(c.muts, m)
 		}
 	}
+	k.settle(c)
 	return c
+}
+
+// carries lets the version of a small group carry a stamp, if it is the first thing that the commit does to it, and chance wills.
+func (k *maker) carries(c *commit, m *mutation) bool {
+	nth, small := k.small[m.group]
+	if !small || nth == CarriedMax || !MayCarry(&m.v) || k.rng.IntN(4) == 0 ||
+		slices.ContainsFunc(c.muts, func(o mutation) bool { return o.group == m.group && (o.op == "put" || o.op == "record") }) {
+		return false
+	}
+	k.small[m.group]++
+	m.op, m.seq, m.slot, m.bytes = "carry", 0, uint64(nth+1), k.blob(k.rng.IntN(StampLenMax+1))
+	return true
+}
+
+// settle stores the records of the small groups to which the commit does more, and of others now and then as of small ones.
+func (k *maker) settle(c *commit) {
+	if k.small == nil {
+		return
+	}
+	for _, g := range testGroups {
+		of := func(op string) bool {
+			return slices.ContainsFunc(c.muts, func(m mutation) bool { return m.group == g && m.op == op })
+		}
+		_, small := k.small[g]
+		if !of("put") && !of("record") || !small && k.rng.IntN(2) == 0 {
+			continue
+		}
+		c.muts = slices.DeleteFunc(c.muts, func(m mutation) bool { return m.group == g && m.op == "record" })
+		if small {
+			c.muts = slices.Insert(c.muts, 0, mutation{op: "index", group: g})
+		}
+		m := mutation{op: "small", group: g, bytes: k.record(), at: k.now}
+		if delete(k.small, g); k.rng.IntN(4) == 0 {
+			m.op = "record"
+		} else {
+			k.small[g] = 0
+		}
+		c.muts = append(c.muts, m)
+	}
+}
+
+// follow goes on from what the model holds.
+func (k *maker) follow(m *model) {
+	clear(k.small)
+	for g, small := range m.small {
+		k.small[g] = small.Carried
+	}
 }
 
 func (k *maker) version() Version {

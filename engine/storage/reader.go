@@ -18,7 +18,7 @@ import (
 // what was applied, durable or not: who must not see the latter reads at a timestamp.
 type Reader interface {
 	// Record is the acceptor record of a group; false if the group is untouched. The bytes are the caller's.
-	Record(group string) ([]byte, bool, error)
+	Record(group string) (Acceptor, bool, error)
 	// Entry is a log entry. The bytes are the caller's.
 	Entry(group string, slot uint64) ([]byte, bool, error)
 	// EachEntry calls fn for the log entries with from <= slot < to, in order. The bytes are valid during the call only.
@@ -34,7 +34,7 @@ type Reader interface {
 	GetAt(group string, rest []byte, at Timestamp) (*Value, bool, error)
 	// NewScan walks the live keys of a group at a timestamp. It must be closed.
 	NewScan(o ScanOptions) (*Scan, error)
-	// Changes walks the changes of a group later than after. It must be closed.
+	// Changes walks the changes of a group later than after, and than SweptTo: of those before some may be gone. It must be closed.
 	Changes(group string, after Timestamp) (*ChangeScan, error)
 	// Groups walks the groups that have an acceptor record and sort after the name. It must be closed.
 	Groups(after string) (*GroupScan, error)
@@ -153,13 +153,6 @@ func (r *reader) get(key []byte) (val []byte, found bool, err error) {
 		return nil, false, err
 	}
 	return val, true, nil
-}
-
-func (r *reader) Record(group string) ([]byte, bool, error) {
-	k := keyBufs.Get().(*keyBuf)
-	defer keyBufs.Put(k)
-	k.b = appendRecordKey(k.b[:0], group)
-	return r.get(k.b)
 }
 
 func (r *reader) Entry(group string, slot uint64) ([]byte, bool, error) {

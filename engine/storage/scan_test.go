@@ -82,7 +82,7 @@ func TestCheckpointIsAPrefix(t *testing.T) {
 	seed := testSeed(t)
 	mem := vfs.NewMem()
 	s := mustOpen(t, memOptions(mem))
-	k := &maker{rng: rand.New(rand.NewPCG(seed, 4)), large: 20, now: 100}
+	k := &maker{rng: rand.New(rand.NewPCG(seed, 4)), large: 20, now: 100, small: map[string]int{}}
 	var commits []*commit
 	for range 300 {
 		commits = append(commits, k.commit())

@@ -3,6 +3,7 @@
 package storage
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ type Store struct {
 	opts   Options
 	base   vfs.FS // the disk
 	db     *pebble.DB
+	blocks *pebble.Cache
 	health *health
 	space  *space
 	proof  *proof
@@ -38,6 +40,7 @@ type Store struct {
 	swept     durableTime
 	collect   collector
 	orphans   orphans
+	copying   sync.RWMutex // held for reading by commits until they are durable, and by Checkpoint across its copy
 	flushedAt atomic.Int64 // by Sample, on the clock of health
 	closing   sync.Once
 	closeErr  error
@@ -162,7 +165,7 @@ func (s *Store) open(m marker) error {
 	// Pebble takes the memory of memtables out of the cache. Two are there in ordinary times.
 	cache := pebble.NewCache(o.CacheBytes + 2*o.MemTableBytes)
 	defer cache.Unref() // the database holds its own reference
-	po.Cache = cache
+	po.Cache, s.blocks = cache, cache
 	db, err := pebble.Open(s.base.PathJoin(o.Dir, pebbleDirName), po)
 	if err != nil {
 		return err
@@ -288,6 +291,15 @@ func (s *Store) Failed() <-chan struct{} { return s.health.failed }
 // SyncStall is how long the sync of the log that is under way has taken so far; 0 if there is none.
 func (s *Store) SyncStall() time.Duration { return s.health.syncStall() }
 
+// LimitCache keeps the block cache small until the function that it gives is called, once: for a walk over all that is stored, of which little
+// is read again soon. Requires: the store is not closed before.
+func (s *Store) LimitCache() (restore func()) {
+	return s.blocks.Reserve(int(s.opts.CacheBytes - cacheLimited(s.opts.CacheBytes)))
+}
+
+// cacheLimited is what LimitCache leaves of a cache.
+func cacheLimited(size int64) int64 { return max(size/16, 1<<20) }
+
 // enter begins a use of the database.
 func (s *Store) enter() error {
 	if err := s.health.Err(); err != nil {
@@ -321,6 +333,24 @@ func (s *Store) SweptTo() (Timestamp, error) { return s.swept.now.Load(), s.heal
 // SetSweptTo raises SweptTo; CollectBefore does it too.
 func (s *Store) SetSweptTo(t Timestamp) error {
 	return s.raise(&s.swept, nodeSweptTo, t, true)
+}
+
+// Newest is the latest time that any batch was given by SetNewest; 0 if none was.
+func (s *Store) Newest() (t Timestamp, err error) {
+	lower := appendNodeKey(nil, nodeNewest)
+	upper := appendNodeKey(nil, nodeNewest+"\xff")
+	err = s.each(lower, upper, func(k, v []byte) error {
+		name := string(k[1 : len(k)-sentinelLen])
+		body, err := openNode(name, v)
+		if err == nil && len(body) != 8 {
+			err = fmt.Errorf("%w: node record %q of %d bytes", ErrCorrupt, name, len(body))
+		}
+		if err == nil {
+			t = max(t, binary.BigEndian.Uint64(body))
+		}
+		return err
+	})
+	return t, err
 }
 
 func (s *Store) raise(d *durableTime, name string, t Timestamp, sync bool) error {

@@ -26,6 +26,7 @@ type Version struct {
 
 	checksum uint32 // CRC-32C of a large value
 	chunked  bool
+	carries  uint8 // where in its record the stamp stands that it carries; 0 for none
 }
 
 // Large says that the value is kept as chunks, outside the record.
@@ -41,7 +42,8 @@ const (
 	flagWorm    // WormUntil:8
 	flagExpires // Expires:8
 	flagChunked // seq:4 size:8 crc:4, and no value
-	flagsKnown  = flagDeleted | flagExpired | flagWorm | flagExpires | flagChunked
+	flagCarries // nth:1 length:1 stamp (small.go), before an inline value
+	flagsKnown  = flagDeleted | flagExpired | flagWorm | flagExpires | flagChunked | flagCarries
 )
 
 const chunkedLen = 4 + 8 + 4
@@ -61,8 +63,9 @@ func versionHeaderLen(v *Version) int {
 	return n
 }
 
-// putVersion writes the record into dst. Requires: len(dst) = versionHeaderLen(v) + the inline value's length.
-func putVersion(dst []byte, v *Version) {
+// putVersion writes the record into dst. Requires: len(dst) = versionHeaderLen(v) + c.len() + the inline value's length, and no
+// tombstone and no large value carries anything.
+func putVersion(dst []byte, v *Version, c carried) {
 	flags := byte(0)
 	if v.Deleted {
 		flags |= flagDeleted
@@ -87,6 +90,10 @@ func putVersion(dst []byte, v *Version) {
 		binary.BigEndian.PutUint64(dst[n+4:], uint64(v.Size))
 		binary.BigEndian.PutUint32(dst[n+12:], v.checksum)
 	} else {
+		if c.nth != 0 {
+			flags |= flagCarries
+			n += c.put(dst[n:])
+		}
 		copy(dst[n:], v.Value)
 	}
 	dst[0], dst[1] = recordMark, flags
@@ -116,6 +123,17 @@ func decodeVersion(b []byte, t Timestamp) (v Version, err error) {
 		v.Expires, rest = binary.BigEndian.Uint64(rest), rest[8:]
 	}
 	v.Deleted, v.Expired = flags&flagDeleted != 0, flags&flagExpired != 0
+	if flags&flagCarries != 0 {
+		if flags&(flagDeleted|flagChunked) != 0 {
+			return v, corruptVersion(b, "carries a stamp without a value")
+		}
+		_, n, ok := openCarried(rest)
+		if !ok {
+			return v, corruptVersion(b, "carries no whole stamp")
+		}
+		v.carries = uint8(len(b) - len(rest))
+		rest = rest[n:]
+	}
 	switch {
 	case flags&(flagDeleted|flagExpired) == flagExpired:
 		return v, corruptVersion(b, "is expired and not deleted")

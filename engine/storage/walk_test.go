@@ -19,17 +19,19 @@ func TestModelWalk(t *testing.T) {
 		total.add(modelWalk(t, seed+uint64(i)))
 	}
 	t.Logf("%+v", total)
-	if total.Crashes == 0 || total.Compared == 0 {
+	if total.Crashes == 0 || total.Compared == 0 || total.Carried == 0 || total.Indexed == 0 {
 		t.Fatal("the walk did not do what it is for")
 	}
 }
 
 type walkCounts struct {
-	Commits, Compared, Scans, Snapshots, Collections, Flushes, Restarts, Crashes, Lost int
+	Commits, Carried, Indexed, Compared, Scans, Snapshots, Collections, Flushes, Restarts, Crashes, Lost int
 }
 
 func (a *walkCounts) add(b walkCounts) {
 	a.Commits += b.Commits
+	a.Carried += b.Carried
+	a.Indexed += b.Indexed
 	a.Compared += b.Compared
 	a.Scans += b.Scans
 	a.Snapshots += b.Snapshots
@@ -59,7 +61,7 @@ type walker struct {
 
 func modelWalk(t *testing.T, seed uint64) walkCounts {
 	w := &walker{t: t, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewCrashableMem(), m: newModel()}
-	w.k = &maker{rng: w.rng, large: 30, now: 100}
+	w.k = &maker{rng: w.rng, large: 30, now: 100, small: map[string]int{}}
 	w.o = memOptions(w.fs)
 	w.o.MemTableBytes = int64(256<<10) << w.rng.IntN(4)
 	w.o.CacheBytes = int64(1<<20) << w.rng.IntN(4)
@@ -110,6 +112,13 @@ func (w *walker) commit(sync bool) error {
 	c.fill(b)
 	if err := b.Commit(sync); err != nil {
 		return err
+	}
+	for _, m := range c.muts {
+		if m.op == "carry" {
+			w.n.Carried++
+		} else if m.op == "index" && w.m.small[m.group].Carried > 0 {
+			w.n.Indexed++
+		}
 	}
 	w.m.apply(c)
 	if w.done = append(w.done, c); sync {
@@ -162,10 +171,9 @@ func (w *walker) collect() error {
 			return err
 		}
 	}
-	want := before // nothing was as old: all history is kept
-	if w.m.collect(w.floor) {
-		want = max(before, w.floor)
-	}
+	w.m.sweep(w.floor)
+	want := max(before, w.m.swept)
+	w.done = append(w.done, &commit{n: w.m.commits, floor: w.floor})
 	if err := w.commit(true); err != nil {
 		return err
 	}
@@ -202,6 +210,7 @@ func (w *walker) crash() error {
 		}
 	}
 	w.m = w.replay(n)
+	w.k.follow(w.m)
 	w.synced = n
 	if d := diff(got, w.m.dump()); d != "" {
 		return fmt.Errorf("after a crash at commit %d: %s", n, d)
@@ -209,7 +218,7 @@ func (w *walker) crash() error {
 	return nil
 }
 
-// replay rebuilds the model up to a commit; collections are done at the end, which gives the same.
+// replay rebuilds the model up to a commit.
 func (w *walker) replay(n uint64) *model {
 	m := newModel()
 	for i, c := range w.done {
@@ -217,8 +226,11 @@ func (w *walker) replay(n uint64) *model {
 			w.done = w.done[:i]
 			break
 		}
-		m.apply(c)
+		if c.floor != 0 {
+			m.sweep(c.floor)
+		} else {
+			m.apply(c)
+		}
 	}
-	m.collect(w.floor)
 	return m
 }

@@ -89,15 +89,19 @@ type Change struct {
 // ChangeScan walks the changes of a group in the order of (Time, Seq). It must be closed.
 type ChangeScan struct {
 	walk
-	after  Timestamp
-	record changeRecord
-	change Change
+	group   string
+	after   Timestamp
+	record  changeRecord
+	change  Change
+	indexed bool     // all that the index holds was given
+	carried []Change // then those that versions stand for
 }
 
 func (r *reader) Changes(group string, after Timestamp) (*ChangeScan, error) {
 	if err := checkNames(group, nil); err != nil {
 		return nil, err
 	}
+	after = max(after, r.s.swept.now.Load())
 	// after is exclusive: from the largest key that it could have.
 	lower := appendChangeKey(nil, group, after, ^uint32(0))
 	lower = append(lower[:len(lower)-sentinelLen], 0, 0)
@@ -105,7 +109,7 @@ func (r *reader) Changes(group string, after Timestamp) (*ChangeScan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ChangeScan{walk: w, after: after}, nil
+	return &ChangeScan{walk: w, group: group, after: after}, nil
 }
 
 // Next moves to the next change; false at the end and on an error, which Err gives.
@@ -116,8 +120,8 @@ func (c *ChangeScan) Next() bool {
 		case err != nil:
 			return c.fail(err)
 		case !ok:
-			if !c.nextRecord() {
-				return false
+			if c.indexed || !c.nextRecord() {
+				return c.nextCarried()
 			}
 		case change.Time > c.after: // the first record may begin before
 			c.change = change
@@ -141,6 +145,29 @@ func (c *ChangeScan) nextRecord() bool {
 	return true
 }
 
+// nextCarried moves to the next change that the index lacks: all are later than those that it holds.
+func (c *ChangeScan) nextCarried() bool {
+	if c.err != nil || c.it == nil {
+		return false
+	}
+	if !c.indexed {
+		c.indexed = true
+		c.it.SetBounds(nil, nil) // the same state, and now the whole of it
+		a, after, _, err := acceptorAt(c.it, c.group)
+		if err == nil && a.Small {
+			c.carried, _, err = carriedChanges(c.it, c.group, max(after, c.after))
+		}
+		if c.err = c.r.settle(err); c.err != nil {
+			return false
+		}
+	}
+	if len(c.carried) == 0 {
+		return false
+	}
+	c.change, c.carried = c.carried[0], c.carried[1:]
+	return true
+}
+
 // Change is the change at hand.
 func (c *ChangeScan) Change() Change { return c.change }
 
@@ -148,7 +175,9 @@ func (c *ChangeScan) Change() Change { return c.change }
 type GroupScan struct {
 	walk
 	group  string
-	record []byte
+	stored []byte           // the record that is stored by itself
+	stamp  []byte           // memory for one
+	data   *pebble.Iterator // over versions, of the same view; nil before Acceptor met a small group
 	states *pebble.Iterator // over the groups' state, of the same view; nil before HasState was asked
 	key    []byte
 }
@@ -178,15 +207,37 @@ func (g *GroupScan) Next() bool {
 	if !bytes.Equal([]byte(g.group), name) {
 		g.group = string(name)
 	}
-	g.record = v
+	g.stored = v
 	return true
 }
 
 // Group is the name of the group at hand.
 func (g *GroupScan) Group() string { return g.group }
 
-// Record is its acceptor record, valid until the next call of Next.
-func (g *GroupScan) Record() []byte { return g.record }
+// Acceptor is what is stored of its acceptor, valid until the next call of Next.
+func (g *GroupScan) Acceptor() (Acceptor, error) {
+	if g.it == nil || g.err != nil {
+		return Acceptor{}, g.err
+	}
+	a, after, err := openAcceptor(g.stored)
+	if err == nil && a.Small {
+		if g.data == nil {
+			g.data, err = g.it.Clone(pebble.CloneOptions{IterOptions: &pointOptions})
+		}
+		if err == nil {
+			a.Stamp = g.stamp[:0]
+			err = a.advance(g.data, g.group, after)
+			if g.stamp = a.Stamp; a.Carried == 0 {
+				a.Stamp = nil
+			}
+		}
+	}
+	if err != nil {
+		g.fail(err)
+		return Acceptor{}, g.err
+	}
+	return a, nil
+}
 
 // HasState says whether the group at hand has state of any name, in the view that the walk is of.
 func (g *GroupScan) HasState() (bool, error) {
@@ -218,12 +269,15 @@ func (g *GroupScan) HasState() (bool, error) {
 
 // Close gives the walk back. It repeats no error of Err.
 func (g *GroupScan) Close() error {
-	if g.states != nil {
-		err := g.states.Close()
-		g.states = nil
-		if err != nil && g.err == nil {
-			return errors.Join(g.r.settle(err), g.walk.Close())
+	var err error
+	for _, it := range []*pebble.Iterator{g.states, g.data} {
+		if it != nil {
+			err = errors.Join(err, it.Close())
 		}
+	}
+	g.states, g.data = nil, nil
+	if err != nil && g.err == nil {
+		return errors.Join(g.r.settle(err), g.walk.Close())
 	}
 	return g.walk.Close()
 }
