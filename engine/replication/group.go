@@ -25,6 +25,7 @@ type group struct {
 	state command.GroupState // of everything applied, durable or not yet
 	small storage.Smallness  // likewise
 	shape *consensus.Record  // if small: that of the record as it is stored, which stamps keep
+	crowd int                // rounds without stamps to come: see crowdRounds
 
 	// visible is a time up to which all that was committed is durable, and inFlight counts the rounds that have drawn times above
 	// it, or may have, and are not told yet. begin counts a round before its first draw, publish takes it off after it has moved

@@ -19,7 +19,7 @@ const (
 	spareCoresMax = 256
 	// parkedBytesMax bounds what is remembered of groups that are not in memory, over all shards of the registry and both generations: a million with
 	// names of 30 bytes. The table that finds them takes up to a third more.
-	parkedBytesMax = 64 << 20
+	parkedBytesMax = 96 << 20
 	// coldMax bounds, per shard of the registry, what is remembered of groups that are read but not in memory.
 	coldMax = 1_024
 )

@@ -48,7 +48,7 @@ type parkedTable struct {
 
 const (
 	parkedHead     = 1 + 1 + 4 + 8 + 8 + 8 + 1 + 1
-	parkedBlockLen = 4 << 10
+	parkedBlockLen = 16 << 10
 	// shapeUnknown is the shape of an entry that says: read the disk.
 	shapeUnknown = 0
 	shapesMax    = 32

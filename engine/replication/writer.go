@@ -3,6 +3,9 @@
 package replication
 
 import (
+	"bytes"
+	"slices"
+
 	"github.com/atlas-edge/atlas/consensus"
 	"github.com/atlas-edge/atlas/engine/authz"
 	"github.com/atlas-edge/atlas/engine/command"
@@ -45,7 +48,7 @@ func (w *writer) Put(rest []byte, at Timestamp, seq uint32, v command.Version) {
 	p := pending{rest: rest, at: at, version: storage.Version{
 		Time: at, Seq: seq, Value: v.Value, Size: int64(len(v.Value)), Expires: v.Expires, WormUntil: v.WormUntil,
 	}}
-	if w.effects == 0 && seq == 0 && w.g.small.Small && w.g.small.Carried < storage.CarriedMax {
+	if w.effects == 0 && seq == 0 && w.g.crowd == 0 && w.g.small.Small && w.g.small.Carried < storage.CarriedMax {
 		w.effects, w.sole, w.waits = 1, p, true
 		return
 	}
@@ -100,6 +103,23 @@ func (w *writer) store(p *pending) {
 	w.batch.PutVersion(w.g.name, p.rest, p.at, p.version.Seq, p.version)
 }
 
+// keysWritten is the number of different keys that were written; one more than a small group may have if there are more.
+func (w *writer) keysWritten() (n int) {
+	for i := range w.changed {
+		again := slices.ContainsFunc(w.changed[:i], func(c change) bool { return bytes.Equal(c.rest, w.changed[i].rest) })
+		if !again {
+			if n++; n > storage.SmallKeysMax {
+				break
+			}
+		}
+	}
+	return n
+}
+
+// crowdRounds is for how many rounds no stamp is given to a group that had more than one effect in a round: to enter what stamps stood for into the
+// index takes a read, which does not pay for a stamp or two.
+const crowdRounds = 8
+
 // recountEvery is after how many commands a group that is not small is looked at again.
 const recountEvery = 256
 
@@ -120,6 +140,10 @@ func (l *loop) settle(in *inRound, w *writer) error {
 	}
 	if w.unfold(); w.err != nil {
 		return w.err
+	}
+	g.crowd = max(g.crowd-1, 0)
+	if w.effects > 1 {
+		g.crowd = crowdRounds
 	}
 	small, err := storage.Smallness{}, error(nil)
 	if like {
@@ -148,7 +172,7 @@ func (l *loop) smallness(rec *consensus.Record, commands int, w *writer) (storag
 	case w.counted:
 		keys = w.keys
 	case w.g.small.Small:
-		if keys = w.g.small.Keys; keys+w.effects > storage.SmallKeysMax {
+		if keys = w.g.small.Keys; keys+w.keysWritten() > storage.SmallKeysMax {
 			keys, err = count() // as many are new to it as were written, at most
 		}
 	case before == 0: // never written
@@ -157,7 +181,7 @@ func (l *loop) smallness(rec *consensus.Record, commands int, w *writer) (storag
 	default:
 		return storage.Smallness{}, nil
 	}
-	if keys += w.effects; err != nil || keys > storage.SmallKeysMax {
+	if keys += w.keysWritten(); err != nil || keys > storage.SmallKeysMax {
 		return storage.Smallness{}, err
 	}
 	return storage.Smallness{Small: true, Keys: keys}, nil
