@@ -315,9 +315,6 @@ func (b *Batch) begin() error {
 	if err == nil && len(b.large) > 0 {
 		err = b.writeLarge()
 	}
-	if b.carries {
-		s.collect.carrying.Add(1)
-	}
 	if err != nil {
 		b.leave()
 	}
@@ -326,6 +323,9 @@ func (b *Batch) begin() error {
 
 // leave ends a commit.
 func (b *Batch) leave() {
+	if b.carries {
+		b.s.collect.carrying.Add(1) // now that it is there to be seen: who has counted it has not missed it
+	}
 	b.s.copying.RUnlock()
 	b.s.gate.leave()
 }

@@ -23,8 +23,9 @@ type CollectStats struct {
 type collector struct {
 	mu     sync.Mutex // one collection at a time; nothing else waits for it
 	cursor []byte
-	// carrying counts the commits since the start of batches in which versions carry records; a round need not walk the small groups while it is
-	// what it was, plus one, when a round began to that left nothing to be collected later: idle. began and left are of the round at hand.
+	// carrying counts the commits since the start of batches in which versions carry records, each once it is there to be seen; a round need not walk
+	// the small groups while it is what it was, plus one, before the state was fixed in which a round began to that left nothing to be
+	// collected later: idle. began and left are of the round at hand.
 	carrying    atomic.Uint64
 	idle, began uint64
 	left        bool
@@ -57,11 +58,12 @@ func (s *Store) CollectBefore(ctx context.Context, floor Timestamp, budget int) 
 	if err != nil {
 		return stats, true, err
 	}
+	carrying := s.collect.carrying.Load() // before the state that is collected in
 	versions, err := s.db.NewIter(&pointOptions)
 	if err != nil {
 		return stats, true, s.settle(err)
 	}
-	p := collection{s: s, floor: floor, versions: versions, b: s.NewBatch(), seen: map[string]struct{}{}}
+	p := collection{s: s, floor: floor, carrying: carrying, versions: versions, b: s.NewBatch(), seen: map[string]struct{}{}}
 	p.b.urgency = reclaims
 	more, err = p.round(ctx, s.collect.cursor, budget)
 	err = errors.Join(err, versions.Close())
@@ -79,6 +81,7 @@ func (s *Store) CollectBefore(ctx context.Context, floor Timestamp, budget int) 
 type collection struct {
 	s        *Store
 	floor    Timestamp
+	carrying uint64 // commits that its state has all of
 	versions *pebble.Iterator
 	changes  *pebble.Iterator // of the same state: the change index, or then acceptor records
 	b        *Batch
@@ -99,7 +102,7 @@ func (c *collection) round(ctx context.Context, cursor []byte, budget int) (more
 		if more, err = c.each(ctx, cursor, budget, c.indexed); err != nil || more {
 			return more, err
 		}
-		if cursor, more = c.s.collect.small(); !more {
+		if cursor, more = c.s.collect.small(c.carrying); !more {
 			return false, c.b.Commit(false)
 		}
 	}

@@ -4,9 +4,10 @@ package storage
 
 import "bytes"
 
-// small says where a round goes on behind the change index: more is false if no small group can have anything to be collected.
-func (c *collector) small() (cursor []byte, more bool) {
-	c.began, c.left = c.carrying.Load()+1, false
+// small says where a round goes on behind the change index, in a state that has all of so many commits: more is false if no small group can
+// have anything to be collected.
+func (c *collector) small(carrying uint64) (cursor []byte, more bool) {
+	c.began, c.left = carrying+1, false
 	if c.began == c.idle {
 		return nil, false
 	}

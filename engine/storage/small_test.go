@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: AGPL-3.0-only
+
+package storage
+
+import (
+	"context"
+	"fmt"
+	"testing"
+)
+
+// write commits what fill puts into a batch.
+func write(tb testing.TB, s *Store, fill func(b *Batch)) {
+	tb.Helper()
+	b := s.NewBatch()
+	defer b.Close()
+	fill(b)
+	if err := b.Commit(true); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// storeSmall stores a group's record as that of a small group as of a time.
+func storeSmall(tb testing.TB, s *Store, group string, after Timestamp) {
+	tb.Helper()
+	write(tb, s, func(b *Batch) { b.SetSmallRecord(group, []byte("record"), after, 1) })
+}
+
+// carry commits a version that carries a stamp.
+func carry(tb testing.TB, s *Store, group, rest string, at Timestamp, nth int) {
+	tb.Helper()
+	write(tb, s, func(b *Batch) {
+		b.PutCarrying(group, []byte(rest), at, Version{Value: fmt.Append(nil, at)}, fmt.Append(nil, "stamp ", at), nth)
+	})
+}
+
+// timesOf lists the versions that are kept of a key, the newest first.
+func timesOf(tb testing.TB, r Reader, group, rest string) (times []Timestamp) {
+	tb.Helper()
+	for at := newest; ; {
+		h, _, err := r.GetAt(group, []byte(rest), at)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if h == nil {
+			return times
+		}
+		times = append(times, h.Version().Time)
+		at = h.Version().Time - 1
+		if err := h.Close(); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+// collectAll collects up to floor, to the end of a round.
+func collectAll(tb testing.TB, s *Store, floor Timestamp) CollectStats {
+	tb.Helper()
+	stats, more, err := s.CollectBefore(ctxForTest, floor, 1<<30)
+	if err != nil || more {
+		tb.Fatalf("collect up to %d: more %v, %v", floor, more, err)
+	}
+	return stats
+}
+
+// meddler is a context that does something when it is asked for its error, once.
+type meddler struct {
+	context.Context
+	do func()
+}
+
+func (m *meddler) Err() error {
+	if do := m.do; do != nil {
+		m.do = nil
+		do()
+	}
+	return nil
+}
+
+// TestCollectOfWhatCameMeanwhile commits a version while a round is in the change index: the round does not see it in the state that it
+// walks, and once counted it as seen, so that what it made old was kept until some other small group was written.
+func TestCollectOfWhatCameMeanwhile(t *testing.T) {
+	s := openMem(t)
+	storeSmall(t, s, "g", 1)
+	carry(t, s, "g", ".a", 10, 1)
+	put(t, s, "other", ".x", 30, Version{})
+	ctx := &meddler{ctxForTest, func() { carry(t, s, "g", ".a", 20, 2) }}
+	if _, more, err := s.CollectBefore(ctx, 5, 1<<30); err != nil || more || ctx.do != nil {
+		t.Fatalf("more %v, %v, context asked: %v", more, err, ctx.do == nil)
+	}
+	if collectAll(t, s, 25); len(timesOf(t, s, "g", ".a")) != 1 {
+		t.Errorf("versions %d are kept", timesOf(t, s, "g", ".a"))
+	}
+}
+
+// TestCollectOfWhatIsBeingCommitted lets a whole round pass between the moment at which a commit begins and that at which its versions
+// are there to be seen: it was counted at the former, with the same end.
+func TestCollectOfWhatIsBeingCommitted(t *testing.T) {
+	s := openMem(t)
+	storeSmall(t, s, "g", 1)
+	carry(t, s, "g", ".a", 10, 1)
+	b := s.NewBatch()
+	defer b.Close()
+	b.PutCarrying("g", []byte(".a"), 20, Version{}, nil, 2)
+	if err := b.begin(); err != nil {
+		t.Fatal(err)
+	}
+	collectAll(t, s, 5)
+	if err := s.apply(b.b, true); err != nil {
+		t.Fatal(err)
+	}
+	b.leave()
+	if collectAll(t, s, 25); len(timesOf(t, s, "g", ".a")) != 1 {
+		t.Errorf("versions %d are kept", timesOf(t, s, "g", ".a"))
+	}
+}
