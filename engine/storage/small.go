@@ -128,7 +128,8 @@ func (b *Batch) PutCarrying(group string, rest []byte, at Timestamp, v Version, 
 func MayCarry(v *Version) bool { return !v.Deleted && len(v.Value) <= CarriedValueLenMax }
 
 // IndexCarried enters into the change index, before what the batch changes, what the store's versions say of a small group and the index lacks, and
-// counts the group's keys, tombstones too. It is the group's only writer who may ask. Requires: the batch holds no change of the group yet.
+// counts the group's keys, tombstones too. Of what is not later than SweptTo, for which nobody may ask and of which some may be gone, it enters
+// only what the collection has still to act on. It is the group's only writer who may ask. Requires: the batch holds no change of the group yet.
 func (b *Batch) IndexCarried(group string) (keys int, err error) {
 	it, done, err := b.s.pointIter()
 	if err != nil {
@@ -139,16 +140,12 @@ func (b *Batch) IndexCarried(group string) (keys int, err error) {
 	if err != nil || !found {
 		return 0, err
 	}
-	changes, keys, err := carriedChanges(it, group, after)
+	changes, keys, err := carriedChanges(it, group, after, b.s.swept.now.Load())
 	if err != nil {
 		return 0, err
 	}
-	swept := b.s.swept.now.Load()
 	for i := range changes {
 		c := &changes[i]
-		if c.Time <= swept {
-			continue // some may be gone, and nobody may ask for them
-		}
 		b.note(b.changes.add(b.s.db, group, c.Time, c.Seq, c.Kind, c.Rest))
 	}
 	b.note(b.changes.flush()) // so that the collection takes the record away without waiting for what the batch changes
@@ -288,18 +285,27 @@ func eachVersion(it *pebble.Iterator, group string, fn func(rest []byte, t Times
 // errEnough ends a walk that has found what it looked for.
 var errEnough = errors.New("enough")
 
-// carriedChanges lists the changes that versions later than after stand for, in the order of their times, and counts the group's keys.
-func carriedChanges(it *pebble.Iterator, group string, after Timestamp) (list []Change, keys int, err error) {
+// carriedChanges lists the changes that versions later than after stand for, in the order of their times, and counts the group's keys. Of those
+// not later than swept it lists only what made a version old that is still there.
+func carriedChanges(it *pebble.Iterator, group string, after, swept Timestamp) (list []Change, keys int, err error) {
 	var last []byte // its key
+	var held Change // the one before, if it is swept, until an older version of its key is met
 	err = eachVersion(it, group, func(rest []byte, t Timestamp) (bool, error) {
 		if keys == 0 || !bytes.Equal(rest, last) {
 			keys++
-			last = bytes.Clone(rest)
+			last, held = bytes.Clone(rest), Change{}
+		}
+		if held.Time != 0 {
+			list, held = append(list, held), Change{}
 		}
 		if t <= after {
 			return false, nil
 		}
-		list = append(list, Change{Time: t, Kind: ChangePut, Rest: last})
+		if c := (Change{Time: t, Kind: ChangePut, Rest: last}); t > swept {
+			list = append(list, c)
+		} else {
+			held = c
+		}
 		_, err := carriedAt(it, t)
 		return true, err
 	})

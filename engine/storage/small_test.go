@@ -113,3 +113,34 @@ func TestCollectOfWhatIsBeingCommitted(t *testing.T) {
 		t.Errorf("versions %d are kept", timesOf(t, s, "g", ".a"))
 	}
 }
+
+// TestIndexCarriedBeforeTheCollection stores a group's record by itself after SweptTo has passed its versions, and before the collection has
+// come to the group, or after a crash that took back what that had removed. What the index then was not told of was never collected: the
+// group need not be small any more, and if it is it has no stamp.
+func TestIndexCarriedBeforeTheCollection(t *testing.T) {
+	for _, small := range []bool{false, true} {
+		s := openMem(t)
+		s.CollectKnowing(func(string) bool { return false })
+		storeSmall(t, s, "g", 1)
+		carry(t, s, "g", ".a", 10, 1)
+		carry(t, s, "g", ".a", 11, 2)
+		carry(t, s, "g", ".b", 12, 3)
+		if err := s.SetSweptTo(20); err != nil {
+			t.Fatal(err)
+		}
+		write(t, s, func(b *Batch) {
+			if keys, err := b.IndexCarried("g"); err != nil || keys != 2 {
+				t.Fatalf("%d keys, %v", keys, err)
+			}
+			if small {
+				b.SetSmallRecord("g", []byte("record"), 20, 2)
+			} else {
+				b.SetRecord("g", []byte("record"))
+			}
+		})
+		collectAll(t, s, 20)
+		if a, b := timesOf(t, s, "g", ".a"), timesOf(t, s, "g", ".b"); len(a) != 1 || len(b) != 1 {
+			t.Errorf("small %v: versions %d and %d are kept", small, a, b)
+		}
+	}
+}

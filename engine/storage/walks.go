@@ -155,7 +155,7 @@ func (c *ChangeScan) nextCarried() bool {
 		c.it.SetBounds(nil, nil) // the same state, and now the whole of it
 		a, after, _, err := acceptorAt(c.it, c.group)
 		if err == nil && a.Small {
-			c.carried, _, err = carriedChanges(c.it, c.group, max(after, c.after))
+			c.carried, _, err = carriedChanges(c.it, c.group, max(after, c.after), 0)
 		}
 		if c.err = c.r.settle(err); c.err != nil {
 			return false
