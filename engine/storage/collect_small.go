@@ -32,9 +32,9 @@ func (c *collection) small() (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	a, _, err := openAcceptor(stored)
+	a, after, err := openAcceptor(stored)
 	if carries := c.s.collect.carries; err == nil && a.Small && (carries == nil || carries(string(group))) {
-		err = c.smallGroup(string(group))
+		err = c.smallGroup(string(group), after)
 	}
 	if err != nil {
 		return false, err
@@ -42,9 +42,9 @@ func (c *collection) small() (ok bool, err error) {
 	return c.changes.Next(), nil
 }
 
-// smallGroup removes of each key what is older than its newest version not later than floor. That one stays, also if it is a tombstone: no
-// tombstone carries a stamp, so that the index has it.
-func (c *collection) smallGroup(group string) error {
+// smallGroup removes of each key what is older than its newest version not later than floor, if that one is later than after, and so
+// carries a stamp. Versions not later than after are the index's affair, but for the newest of them, which one with a stamp may have made old.
+func (c *collection) smallGroup(group string, after Timestamp) error {
 	var (
 		key     []byte    // the one at hand
 		newer   Timestamp // its version before the one at hand; 0 for none
@@ -60,6 +60,7 @@ func (c *collection) smallGroup(group string) error {
 		}
 		switch {
 		case reached && done:
+			return false, nil
 		case reached:
 			v, err := versionAt(c.versions, groupLen(group))
 			if err == nil {
@@ -73,8 +74,8 @@ func (c *collection) smallGroup(group string) error {
 			c.passed(newer)
 			c.s.collect.left = true
 		}
-		reached = reached || t <= c.floor
+		reached = reached || t <= c.floor && t > after
 		newer = t
-		return true, nil
+		return reached || t > after, nil
 	})
 }

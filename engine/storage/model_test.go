@@ -171,7 +171,7 @@ func (m *model) collect(floor Timestamp) (found bool) {
 		})
 		found = found || len(touched) > 0
 		for rest := range rests {
-			if !touched[rest] && m.small[group] == nil {
+			if !touched[rest] && !m.stamped(group, rest, floor) {
 				continue
 			}
 			if m.collectKey(group, rest, floor, touched[rest]) {
@@ -180,6 +180,12 @@ func (m *model) collect(floor Timestamp) (found bool) {
 		}
 	}
 	return found
+}
+
+// stamped says whether a key's newest version not later than t stands for its change.
+func (m *model) stamped(group, rest string, t Timestamp) bool {
+	v, ok := m.at(group, rest, t)
+	return ok && slices.ContainsFunc(m.changes[group], func(c modelChange) bool { return c.end == 0 && c.time == v.Time && c.rest == rest })
 }
 
 // sweep is a collection. Where nothing is old all history is kept.

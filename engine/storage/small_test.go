@@ -144,3 +144,31 @@ func TestIndexCarriedBeforeTheCollection(t *testing.T) {
 		}
 	}
 }
+
+// TestCollectKeepsToItsBudget collects in a small group of which a great many versions are kept, as of a counter that is written all the
+// time: each round once walked all of them, in one call, whatever its budget.
+func TestCollectKeepsToItsBudget(t *testing.T) {
+	s := openMem(t)
+	const n = 2000 // one record of the index
+	write(t, s, func(b *Batch) {
+		for at := range Timestamp(n) {
+			b.PutVersion("g", []byte(".a"), 101+at, 0, Version{})
+		}
+		b.SetSmallRecord("g", []byte("record"), 100+n, 1)
+	})
+	for i := range Timestamp(CarriedMax) {
+		carry(t, s, "g", ".a", 101+n+i, int(i)+1)
+	}
+	const most = 2 + CarriedMax + 1 // two records, the versions with stamps, and that which the oldest of them made old
+	if stats := collectAll(t, s, 50); stats.Looked > most || stats.Earliest != 100+n {
+		t.Errorf("looked at %d, want %d at most; earliest %d", stats.Looked, most, stats.Earliest)
+	}
+	collectAll(t, s, 100+n)
+	if got := timesOf(t, s, "g", ".a"); len(got) != CarriedMax+1 {
+		t.Errorf("%d versions are kept, want %d", len(got), CarriedMax+1)
+	}
+	stats := collectAll(t, s, 110+n)
+	if got := timesOf(t, s, "g", ".a"); len(got) != CarriedMax-9 || stats.Versions != 10 || stats.Looked > most || stats.Earliest != 111+n {
+		t.Errorf("%d versions are kept, %+v", len(got), stats)
+	}
+}
