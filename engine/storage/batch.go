@@ -247,7 +247,7 @@ func (b *Batch) Len() int {
 }
 
 // Empty says whether the batch writes nothing.
-func (b *Batch) Empty() bool { return b.b.Empty() && b.err == nil }
+func (b *Batch) Empty() bool { return b.b.Empty() && b.changes.empty() && b.err == nil }
 
 // Commit applies the batch; with sync it is durable on return. Its errors:
 //

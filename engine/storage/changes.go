@@ -95,6 +95,9 @@ func (w *changeWriter) moveTo(b *pebble.Batch) error {
 	return b.Apply(w.to, nil)
 }
 
+// empty says whether there is nothing that was taken in and not moved.
+func (w *changeWriter) empty() bool { return w.count == 0 && (w.to == nil || w.to.Empty()) }
+
 // len is the length of what was taken in and not moved.
 func (w *changeWriter) len() int {
 	if w.to == nil {

@@ -136,9 +136,12 @@ func (b *Batch) IndexCarried(group string) (keys int, err error) {
 		return 0, err
 	}
 	defer func() { err = done(err) }()
-	_, after, found, err := acceptorAt(it, group)
-	if err != nil || !found {
+	a, after, _, err := acceptorAt(it, group)
+	if err != nil {
 		return 0, err
+	}
+	if !a.Small {
+		after = newest // the index has all
 	}
 	changes, keys, err := carriedChanges(it, group, after, b.s.swept.now.Load())
 	if err != nil {

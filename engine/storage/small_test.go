@@ -172,3 +172,38 @@ func TestCollectKeepsToItsBudget(t *testing.T) {
 		t.Errorf("%d versions are kept, %+v", len(got), stats)
 	}
 }
+
+// TestIndexCarriedOfAGroupThatIsNotSmall: the index has all of it. Its versions, which carry nothing, were once taken for damage, which
+// stops the store.
+func TestIndexCarriedOfAGroupThatIsNotSmall(t *testing.T) {
+	s := openMem(t)
+	write(t, s, func(b *Batch) {
+		b.PutVersion("g", []byte(".a"), 1, 0, Version{})
+		b.PutVersion("g", []byte(".a"), 2, 0, Version{Deleted: true})
+		b.PutVersion("g", []byte(".b"), 3, 0, Version{})
+		b.SetRecord("g", []byte("record"))
+		b.PutVersion("unrecorded", []byte(".a"), 3, 0, Version{})
+	})
+	b := s.NewBatch()
+	defer b.Close()
+	for group, want := range map[string]int{"g": 2, "unrecorded": 1, "absent": 0} {
+		if keys, err := b.IndexCarried(group); err != nil || keys != want || !b.Empty() {
+			t.Errorf("%s: %d keys, %v, empty %v", group, keys, err, b.Empty())
+		}
+	}
+}
+
+// TestIndexCarriedIsNotNothing: a batch of nothing but what the index lacks once said that it was empty.
+func TestIndexCarriedIsNotNothing(t *testing.T) {
+	s := openMem(t)
+	storeSmall(t, s, "g", 1)
+	carry(t, s, "g", ".a", 10, 1)
+	b := s.NewBatch()
+	defer b.Close()
+	if _, err := b.IndexCarried("g"); err != nil || b.Empty() || b.Len() == 0 {
+		t.Errorf("%v, empty %v, %d bytes", err, b.Empty(), b.Len())
+	}
+	if b.Reset(); !b.Empty() {
+		t.Error("it is not empty after Reset")
+	}
+}
