@@ -5,6 +5,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/atlas-edge/atlas/engine/command"
@@ -41,6 +42,16 @@ func (e *Engine) sweep(ctx context.Context) {
 			e.metrics.swept(err)
 		}
 		timer.Reset(e.pause(more && err == nil, time.Since(began)))
+	}
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -135,14 +146,23 @@ func (e *Engine) collect(ctx context.Context) error {
 	if at.began == 0 {
 		at.began, at.earliest = now, 0
 	}
-	if at.due == 0 { // soon after the start: what this reads must not be what the cache is filled with
-		defer e.store.LimitCache()()
+	restore := func() {}
+	if at.due == 0 { // soon after the start: what a walk reads that finds nothing must not be what the cache is filled with
+		restore = sync.OnceFunc(e.store.LimitCache())
 	}
+	defer func() { restore() }()
 	for more := true; more; {
+		began := time.Now()
 		var stats storage.CollectStats
 		var err error
 		if stats, more, err = e.store.CollectBefore(ctx, floor, collectBudget); err != nil {
 			return err
+		}
+		if stats.Changes+stats.Versions > 0 {
+			restore()
+		}
+		if more { // much may have become old at once, as while the node was down
+			pause(ctx, time.Since(began))
 		}
 		e.metrics.collected(stats)
 		if stats.Earliest != 0 && (at.earliest == 0 || stats.Earliest < at.earliest) {

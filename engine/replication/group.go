@@ -38,8 +38,9 @@ type group struct {
 
 	commands, reads atomic.Uint64 // since the group came into memory
 
-	usedAt       int64    // of the loop's coarse clock, nanoseconds
-	newer, older *group   // the loop's list by use
+	usedAt       int64 // of the loop's coarse clock, nanoseconds
+	list         *lru  // that the group is in
+	newer, older *group
 	round        *inRound // of the round at hand; nil when it has no part in it
 }
 

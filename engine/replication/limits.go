@@ -15,6 +15,8 @@ const (
 	depthMax     = 8
 	// groupsMax bounds the groups with a core in memory, over all loops. The least recently used leave first.
 	groupsMax = 16_384
+	// groupsLightMax bounds those of them that come back without a read.
+	groupsLightMax = 1_024
 	// spareCoresMax bounds the cores of groups that have left memory that a loop keeps for those that come in.
 	spareCoresMax = 256
 	// parkedBytesMax bounds what is remembered of groups that are not in memory, over all shards of the registry and both generations: a million with

@@ -26,13 +26,12 @@ var errStop = errors.New("stop")
 // durable: a crash keeps a beginning of the rounds, and publish tells of none before those before it. run owns the groups, but
 // for their atomics, and everything here but the channels; a flight belongs to whom it was handed to.
 type loop struct {
-	r      *Replicator
-	index  int
-	queue  *queue
-	most   int // groups in memory
-	groups int // in memory; the registry's shards hold them
-	// newest and oldest end the list of groups by use.
-	newest, oldest *group
+	r     *Replicator
+	index int
+	queue *queue
+	// light and heavy list the groups in memory, which the registry's shards hold: at most so many, and so many light ones.
+	light, heavy    lru
+	most, mostLight int
 
 	flights chan *flight // from run to publish, in order
 	free    chan *flight // those that hold no round
@@ -76,9 +75,9 @@ type waiting struct {
 	result command.Result
 }
 
-func newLoop(r *Replicator, index, most int) *loop {
+func newLoop(r *Replicator, index, most, mostLight int) *loop {
 	l := &loop{
-		r: r, index: index, queue: newQueue(), most: max(most, 1),
+		r: r, index: index, queue: newQueue(), most: max(most, 1), mostLight: max(mostLight, 1),
 		flights: make(chan *flight, r.opts.Depth), free: make(chan *flight, r.opts.Depth), overlay: command.NewOverlay(nil, nil),
 	}
 	for range r.opts.Depth {

@@ -226,7 +226,7 @@ func TestNoGroupLeavesWithARoundUnderWay(t *testing.T) {
 		}
 	}
 
-	l := newLoop(o.n.Replicator, 1, 1) // with no goroutines
+	l := newLoop(o.n.Replicator, 1, 1, 1) // with no goroutines
 	g, err := l.bring("idle")
 	if err != nil {
 		t.Fatal(err)

@@ -457,7 +457,7 @@ func TestParkedOfOldForm(t *testing.T) {
 	if err := b.Commit(true); err != nil {
 		t.Fatal(err)
 	}
-	l := newLoop(n.Replicator, 1, 1) // with no goroutines
+	l := newLoop(n.Replicator, 1, 1, 1) // with no goroutines
 	for range 2 {
 		g, err := l.bring("g")
 		if err != nil {
@@ -542,7 +542,7 @@ func TestListsOfAGroupThatComesIn(t *testing.T) {
 	if err := b.Commit(true); err != nil {
 		t.Fatal(err)
 	}
-	l := newLoop(n.Replicator, 1, 1) // with no goroutines
+	l := newLoop(n.Replicator, 1, 1, 1) // with no goroutines
 	check := func(when string) {
 		t.Helper()
 		for range 2 { // what is read once is remembered

@@ -119,7 +119,7 @@ func New(o Options) (*Replicator, error) {
 	r := &Replicator{opts: o, registry: newRegistry(o.Store)}
 	r.configurations = []consensus.Configuration{{Version: o.Cfg, Quorums: o.Quorums}}
 	for i := range o.Loops {
-		l := newLoop(r, i, groupsMax/o.Loops)
+		l := newLoop(r, i, groupsMax/o.Loops, groupsLightMax/o.Loops)
 		r.loops = append(r.loops, l)
 	}
 	for _, l := range r.loops {
