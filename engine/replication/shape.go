@@ -67,7 +67,7 @@ func appendStamp(dst []byte, rec *consensus.Record) []byte {
 func stamped(base *consensus.Record, stamp []byte, nth int, at Timestamp) (consensus.Record, bool) {
 	shape, ok := shapeOf(base)
 	round, n := binary.Uvarint(stamp)
-	if !ok || n <= 0 || len(stamp) != n+8 || at <= base.LastTime {
+	if !ok || n <= 0 || len(stamp) != n+8 || at <= base.LastTime || round < base.Accepted.Round || round > math.MaxUint32 {
 		return consensus.Record{}, false
 	}
 	return reshape(&shape, point{
