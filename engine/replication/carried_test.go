@@ -44,10 +44,19 @@ func newHand(t *testing.T) *hand {
 func (h *hand) round(group string, payloads ...[]byte) []outcome {
 	var ps []*proposal
 	for _, payload := range payloads {
-		p := newProposal(group, payload, nil)
-		p.shard, p.hash = h.registry.shard(group)
-		ps = append(ps, p)
+		ps = append(ps, h.proposal(group, payload))
 	}
+	return h.decide(ps)
+}
+
+func (h *hand) proposal(group string, payload []byte) *proposal {
+	p := newProposal(group, payload, nil)
+	p.shard, p.hash = h.registry.shard(group)
+	return p
+}
+
+// decide is round for proposals of any groups.
+func (h *hand) decide(ps []*proposal) []outcome {
 	f := <-h.l.free
 	if h.l.round(f, ps) {
 		f = <-h.l.flights
@@ -553,5 +562,29 @@ func TestNewestTime(t *testing.T) {
 		}
 		b.Close()
 		check("by the groups", h.node)
+	}
+}
+
+// TestCoresOfARefusedRoundAreNotKept: they hold what was proposed, which may be large. They were kept to be renewed for other groups, and a
+// value that the disk had no room for stayed in memory until as many groups had come in.
+func TestCoresOfARefusedRoundAreNotKept(t *testing.T) {
+	h := newHand(t)
+	for _, group := range []string{"a", "b", "c"} {
+		h.must(group, put(".k", "v"))
+	}
+	h.leave("a", true)
+	if len(h.l.spare) != 1 {
+		t.Fatalf("%d cores are kept of one group that left memory", len(h.l.spare))
+	}
+	h.fs.free.Store(0)
+	eventually(t, "a refused round", func() bool { // the figure is up to 100 ms old
+		all := h.decide([]*proposal{h.proposal("b", put(".k", "w")), h.proposal("c", put(".k", "w"))})
+		return errors.Is(all[0].err, ErrUnavailable) && errors.Is(all[1].err, ErrUnavailable)
+	})
+	h.fs.free.Store(1 << 40)
+	for _, core := range h.l.spare {
+		if _, known := core.Stored(); !known {
+			t.Error("a core is kept with what it was given")
+		}
 	}
 }

@@ -71,7 +71,7 @@ func (l *loop) leave(g *group) {
 	at := stored{record: rec, small: g.small}
 	l.r.registry.leave(g, &at, known && g.state == (command.GroupState{}))
 	l.r.metrics.GroupEvictions.Add(1)
-	if len(l.spare) < spareCoresMax {
+	if known && len(l.spare) < spareCoresMax { // else it holds proposals, which may be large
 		l.spare = append(l.spare, g.core)
 	}
 	g.core = nil
