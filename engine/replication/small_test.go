@@ -397,7 +397,7 @@ func (x *smallRun) check() error {
 		}
 	}
 	if got, err := NewestTime(x.n.store); err != nil || got != newest {
-		return fmt.Errorf("the newest time is %d, %w, want %d", got, err, newest)
+		return errors.Join(fmt.Errorf("the newest time is %d, want %d", got, newest), err)
 	}
 	x.floor = newest
 	_, err = checkParked(x.n.Replicator, names)
@@ -452,9 +452,8 @@ func (g *smallGroup) checkChain(n *node) error {
 		if to.slot < from.slot || to.slot > consensus.Slot(len(g.log)) || to.time != g.log[to.slot-1].result.Version {
 			return fmt.Errorf("of %d slots %+v was seen, after %+v", len(g.log), to, from)
 		}
-		found, err := g.leads(n, from, to)
-		if err != nil || !found {
-			return fmt.Errorf("no rounds of %d commands lead from %+v to %+v, %w", to.slot-from.slot, from, to, err)
+		if found, err := g.leads(n, from, to); err != nil || !found {
+			return errors.Join(fmt.Errorf("no rounds of %d commands lead from %+v to %+v", to.slot-from.slot, from, to), err)
 		}
 	}
 	g.seen = nil

@@ -10,6 +10,7 @@ import (
 	"github.com/atlas-edge/atlas/engine/authz"
 	"github.com/atlas-edge/atlas/engine/command"
 	"github.com/atlas-edge/atlas/engine/storage"
+	"github.com/atlas-edge/atlas/internal/failpoint"
 )
 
 // writer puts the effects of a round's commands in a group into a batch. Where versions of the group may carry stamps the first effect waits
@@ -89,7 +90,7 @@ func (w *writer) unfold() {
 		return
 	}
 	w.unfolded = true
-	if w.g.small.Carried > 0 {
+	if w.g.small.Carried > 0 && !failpoint.Enabled(failpoint.ReplicationForgetIndex) {
 		w.keys, w.err = w.batch.IndexCarried(w.g.name)
 		w.counted = true
 	}
@@ -131,7 +132,8 @@ func (l *loop) settle(in *inRound, w *writer) error {
 		return w.err
 	}
 	shape, like := shapeOf(rec)
-	if w.waits && like && len(in.ready.Committed) == 1 && shape == *g.shape && storage.MayCarry(&w.sole.version) {
+	alone := len(in.ready.Committed) == 1 || failpoint.Enabled(failpoint.ReplicationStampSeveral)
+	if w.waits && like && alone && shape == *g.shape && storage.MayCarry(&w.sole.version) {
 		g.small.Carried++
 		l.record = appendStamp(l.record[:0], rec)
 		w.batch.PutCarrying(g.name, w.sole.rest, w.sole.at, w.sole.version, l.record, g.small.Carried)

@@ -90,6 +90,10 @@ const (
 	LivenessSkipDriftBound Site = "liveness-skip-drift-bound"
 	// LivenessSkipQuarantine lets a node that was started again act as if it had supported nobody.
 	LivenessSkipQuarantine Site = "liveness-skip-quarantine"
+	// ReplicationForgetIndex leaves the changes that stamps stand for out of the index when the acceptor record is stored again.
+	ReplicationForgetIndex Site = "replication-forget-index"
+	// ReplicationStampSeveral writes a stamp for a round of several commands of which one alone had an effect, as if it had been the only one.
+	ReplicationStampSeveral Site = "replication-stamp-several"
 	// ReplicationTellBeforeSync makes a round known before its batch is durable.
 	ReplicationTellBeforeSync Site = "replication-tell-before-sync"
 	// SimApplyOutOfOrder lets a simulated node swap two entries when it applies them.
@@ -162,6 +166,8 @@ func sites() []Site {
 		LivenessKeepAfterJump,
 		LivenessSkipDriftBound,
 		LivenessSkipQuarantine,
+		ReplicationForgetIndex,
+		ReplicationStampSeveral,
 		ReplicationTellBeforeSync,
 		SimApplyOutOfOrder,
 		SimDedupAtOwner,
