@@ -158,3 +158,42 @@ func BenchmarkCommit(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSmallGroups compares what a command that writes one value into a group of its own puts into a batch: a version that carries a
+// stamp, or a version, its change and the group's record.
+func BenchmarkSmallGroups(b *testing.B) {
+	const groups = 100_000
+	val, rec, stamp := bytes.Repeat([]byte("v"), 100), make([]byte, 60), make([]byte, 10)
+	rest := row(12345678)
+	for _, how := range []string{"carried", "alone"} {
+		b.Run(how, func(b *testing.B) {
+			s := mustOpen(b, diskOptions(b))
+			defer mustClose(b, s)
+			names := make([]string, groups)
+			for i := range names {
+				names[i] = fmt.Sprintf("group%07d", i)
+			}
+			batch := s.NewBatch()
+			defer batch.Close()
+			written := 0
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				group, at := names[i*7919%groups], Timestamp(i+1)
+				if how == "carried" {
+					batch.PutCarrying(group, rest, at, Version{Value: val}, stamp, 1)
+				} else {
+					batch.PutVersion(group, rest, at, 0, Version{Value: val})
+					batch.SetRecord(group, rec)
+				}
+				if i%64 == 63 {
+					written += batch.Len()
+					if err := batch.Commit(false); err != nil {
+						b.Fatal(err)
+					}
+					batch.Reset()
+				}
+			}
+			b.ReportMetric(float64(written)/float64(b.N), "batchbytes/op")
+		})
+	}
+}

@@ -3,8 +3,10 @@
 package storage
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -233,4 +235,177 @@ func (w *walker) replay(n uint64) *model {
 		}
 	}
 	return m
+}
+
+// TestTornCollections lets rounds of the collection end early, lets commits fall into each of their calls, raises the floor between these,
+// and crashes while what they removed is not durable. Nothing that may be asked for is ever missing; and in the end one whole round
+// leaves of every key its newest version, if that is live, and nothing else.
+func TestTornCollections(t *testing.T) {
+	seed := testSeed(t)
+	var total tornCounts
+	for i := range scaled(12) {
+		w := tornWalk(t, seed+uint64(i))
+		total.Torn += w.n.Torn
+		total.Meddled += w.n.Meddled
+		total.Crashes += w.n.Crashes
+	}
+	t.Logf("%+v", total)
+	if total.Torn == 0 || total.Meddled == 0 || total.Crashes == 0 {
+		t.Fatal("the walk did not do what it is for")
+	}
+}
+
+type tornCounts struct{ Torn, Meddled, Crashes int }
+
+// tornWalker is the context of its collections, too.
+type tornWalker struct {
+	context.Context
+	walker
+	n tornCounts
+}
+
+func tornWalk(t *testing.T, seed uint64) *tornWalker {
+	w := &tornWalker{Context: ctxForTest, walker: walker{t: t, rng: rand.New(rand.NewPCG(seed, 6)), fs: vfs.NewCrashableMem(), m: newModel()}}
+	w.k = &maker{rng: w.rng, large: 30, now: 100, small: map[string]int{}}
+	w.o = memOptions(w.fs)
+	w.open()
+	for step := range 200 {
+		if err := w.step(); err != nil {
+			t.Fatalf("seed %d step %d: %v", seed, step, err)
+		}
+	}
+	if err := w.end(); err != nil {
+		t.Fatalf("seed %d, in the end: %v", seed, err)
+	}
+	mustClose(t, w.s)
+	return w
+}
+
+// open opens the store, of which the collection knows exactly, or nothing, which groups have stamps.
+func (w *tornWalker) open() {
+	w.s = mustOpen(w.t, w.o)
+	if w.rng.IntN(3) > 0 {
+		w.s.CollectKnowing(func(group string) bool { return w.m.small[group] != nil && w.m.small[group].Carried > 0 })
+	}
+}
+
+// Err is asked before each record that a collection looks at.
+func (w *tornWalker) Err() error {
+	if w.rng.IntN(20) > 0 {
+		return nil
+	}
+	w.n.Meddled++
+	return w.commit(false)
+}
+
+func (w *tornWalker) step() error {
+	switch x := w.rng.IntN(100); {
+	case x < 60:
+		return w.commit(w.rng.IntN(4) == 0)
+	case x < 75:
+		return w.compare()
+	case x < 95:
+		if w.rng.IntN(2) == 0 {
+			w.floor += w.rng.Uint64N(w.k.now - w.floor + 1)
+		}
+		_, more, err := w.s.CollectBefore(w, w.floor, 1+w.rng.IntN(20))
+		if more {
+			w.n.Torn++
+		}
+		return err
+	default:
+		return w.crash()
+	}
+}
+
+// compare reads what may be asked for.
+func (w *tornWalker) compare() error {
+	at := w.floor + w.rng.Uint64N(w.k.now-w.floor+2)
+	if err := checkScans(w.s, w.m, w.rng, at); err != nil {
+		return err
+	}
+	swept, err := w.s.SweptTo()
+	if err != nil {
+		return err
+	}
+	for _, g := range testGroups {
+		a, found, err := w.s.Record(g)
+		rec, want := w.m.records[g]
+		small := w.m.small[g]
+		if small == nil {
+			small = &modelSmall{}
+		}
+		if err != nil || found != want || string(a.Record) != rec || string(a.Stamp) != small.stamp || a.At != small.at || a.Smallness != small.Smallness {
+			return fmt.Errorf("group %s: %v, %w, %+v, want %v, %+v", g, found, err, a, want, small)
+		}
+		var times []Timestamp
+		for _, c := range w.m.changes[g] {
+			if c.time > swept {
+				times = append(times, c.time)
+			}
+		}
+		if got := changesOf(w.t, w.s, g, swept); !slices.Equal(got, times) {
+			return fmt.Errorf("group %s: changes %d after %d, want %d", g, got, swept, times)
+		}
+	}
+	return nil
+}
+
+func (w *tornWalker) crash() error {
+	w.n.Crashes++
+	fs := w.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: w.rng.IntN(101), RNG: w.rng})
+	mustClose(w.t, w.s)
+	w.fs, w.o.FS = fs, fs
+	w.open()
+	n, _, err := w.s.State(counterGroup, "n")
+	if err != nil {
+		return err
+	}
+	w.m = w.replay(uint64OrZero(n))
+	w.k.follow(w.m)
+	return w.compare()
+}
+
+// end collects all that is old, and looks for what is left of it.
+func (w *tornWalker) end() error {
+	for range 2 { // that at hand, and one of the new floor
+		w.floor = w.k.now
+		for more := true; more; {
+			var err error
+			if _, more, err = w.s.CollectBefore(ctxForTest, w.floor, 1+w.rng.IntN(50)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := w.compare(); err != nil {
+		return err
+	}
+	want := map[byte]int{}
+	for _, g := range testGroups {
+		for _, rest := range testRests {
+			var times []Timestamp
+			if v, ok := w.m.at(g, rest, newest); ok && !v.Deleted {
+				times = append(times, v.Time)
+				want[kindData]++
+				want[kindExpiry] += int(min(1, v.Expires))
+				if len(v.Value) > InlineLenMax {
+					want[kindChunk] += (len(v.Value) + ChunkLen - 1) / ChunkLen
+				}
+			}
+			if got := timesOf(w.t, w.s, g, rest); !slices.Equal(got, times) {
+				return fmt.Errorf("versions %d of %s%q are kept, want %d", got, g, rest, times)
+			}
+		}
+	}
+	for _, kind := range []byte{kindData, kindChunk, kindChange, kindExpiry, kindPending} {
+		n := 0
+		err := w.s.each([]byte{kind, 0}, []byte{kind + 1, 0}, func(_, _ []byte) error {
+			n++
+			return nil
+		})
+		if err != nil || n != want[kind] {
+			return fmt.Errorf("%d records of kind %d are kept, %w, want %d", n, kind, err, want[kind])
+		}
+	}
+	return nil
 }
