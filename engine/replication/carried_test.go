@@ -37,7 +37,7 @@ func newHand(t *testing.T) *hand {
 	if err := n.Close(); err != nil { // its loop ends, and this one takes over
 		t.Fatal(err)
 	}
-	return &hand{n, t, fs, newLoop(n.Replicator, 0, groupsMax)}
+	return &hand{n, t, fs, newLoop(n.Replicator, 0, groupsMax, groupsMax)}
 }
 
 // round has the loop decide the payloads in one round, and gives what became of them.
@@ -146,40 +146,45 @@ func TestWhatIsCarried(t *testing.T) {
 		rounds rounds // behind that of a put
 		stamps string // of each of them
 		keys   int    // as counted when the record was last stored
+		crowd  string // instead, where the group stays in memory behind a round of several effects: see crowdRounds
 	}{
-		"the first of the group":     {nil, "", 1},
-		"a put":                      {rounds{{first}}, "1", 1},
-		"of another key":             {rounds{{encoded(putMutation(".b", 1))}}, "1", 1},
-		"of nothing":                 {rounds{{encoded(putMutation(".a", 0))}}, "1", 1},
-		"that ends":                  {rounds{{encoded(ttl)}}, "1", 1},
-		"of the longest":             {rounds{{encoded(putMutation(".a", storage.CarriedValueLenMax))}}, "1", 1},
-		"of one longer":              {rounds{{encoded(putMutation(".a", storage.CarriedValueLenMax+1))}}, "0", 2},
-		"of a large value":           {rounds{{encoded(putMutation(".a", storage.InlineLenMax+1))}}, "0", 2},
-		"write-once, with its state": {rounds{{worm(".b")}}, "0", 3},
-		"write-once, with no more":   {rounds{{worm(".b")}, {worm(".c")}}, "01", 3},
-		"if what holds":              {rounds{{on(command.Absent)}}, "1", 1},
-		"if what does not hold":      {rounds{{on(command.VersionIs)}}, "0", 1},
-		"of two keys":                {rounds{{encoded(putMutation(".a", 1), putMutation(".b", 1))}}, "0", 3},
-		"with a delete of nothing":   {rounds{{encoded(putMutation(".a", 1), remove(".b"))}}, "1", 1},
-		"behind one":                 {rounds{{encoded(remove(".b"), putMutation(".a", 1))}}, "1", 1},
-		"with a delete":              {rounds{{encoded(remove(".a"), putMutation(".b", 1))}}, "0", 3},
-		"two":                        {rounds{{first, first}}, "0", 3},
-		"with one refused":           {rounds{{first, on(command.VersionIs)}}, "0", 2},
-		"behind one refused":         {rounds{{on(command.VersionIs), first}}, "0", 2},
-		"with no command":            {rounds{{first, []byte("none")}}, "0", 2},
-		"no command":                 {rounds{{[]byte("none")}}, "0", 1},
-		"a delete":                   {rounds{{encoded(remove(".a"))}}, "0", 2},
-		"a delete of nothing":        {rounds{{encoded(remove(".b"))}}, "0", 1},
-		"a grant":                    {rounds{{grant}}, "0", 3},
-		"behind a grant":             {rounds{{grant}, {first}}, "01", 3},
-		"two, then a delete":         {rounds{{first}, {first}, {encoded(remove(".a"))}}, "110", 2},
-		"two, then no command":       {rounds{{first}, {first}, {[]byte("none")}}, "110", 1},
-		"two, then a grant":          {rounds{{first}, {first}, {grant}}, "110", 3},
-		"a delete, then two":         {rounds{{encoded(remove(".a"))}, {first}, {first}}, "011", 2},
+		"the first of the group":     {nil, "", 1, ""},
+		"a put":                      {rounds{{first}}, "1", 1, ""},
+		"of another key":             {rounds{{encoded(putMutation(".b", 1))}}, "1", 1, ""},
+		"of nothing":                 {rounds{{encoded(putMutation(".a", 0))}}, "1", 1, ""},
+		"that ends":                  {rounds{{encoded(ttl)}}, "1", 1, ""},
+		"of the longest":             {rounds{{encoded(putMutation(".a", storage.CarriedValueLenMax))}}, "1", 1, ""},
+		"of one longer":              {rounds{{encoded(putMutation(".a", storage.CarriedValueLenMax+1))}}, "0", 2, ""},
+		"of a large value":           {rounds{{encoded(putMutation(".a", storage.InlineLenMax+1))}}, "0", 2, ""},
+		"write-once, with its state": {rounds{{worm(".b")}}, "0", 2, ""},
+		"write-once, with no more":   {rounds{{worm(".b")}, {worm(".c")}}, "01", 2, "00"},
+		"if what holds":              {rounds{{on(command.Absent)}}, "1", 1, ""},
+		"if what does not hold":      {rounds{{on(command.VersionIs)}}, "0", 1, ""},
+		"of two keys":                {rounds{{encoded(putMutation(".a", 1), putMutation(".b", 1))}}, "0", 3, ""},
+		"with a delete of nothing":   {rounds{{encoded(putMutation(".a", 1), remove(".b"))}}, "1", 1, ""},
+		"behind one":                 {rounds{{encoded(remove(".b"), putMutation(".a", 1))}}, "1", 1, ""},
+		"with a delete":              {rounds{{encoded(remove(".a"), putMutation(".b", 1))}}, "0", 3, ""},
+		"two":                        {rounds{{first, first}}, "0", 2, ""},
+		"with one refused":           {rounds{{first, on(command.VersionIs)}}, "0", 2, ""},
+		"behind one refused":         {rounds{{on(command.VersionIs), first}}, "0", 2, ""},
+		"with no command":            {rounds{{first, []byte("none")}}, "0", 2, ""},
+		"no command":                 {rounds{{[]byte("none")}}, "0", 1, ""},
+		"a delete":                   {rounds{{encoded(remove(".a"))}}, "0", 2, ""},
+		"a delete of nothing":        {rounds{{encoded(remove(".b"))}}, "0", 1, ""},
+		"a grant":                    {rounds{{grant}}, "0", 1, ""},
+		"behind a grant":             {rounds{{grant}, {first}}, "01", 1, "00"},
+		"two, then a delete":         {rounds{{first}, {first}, {encoded(remove(".a"))}}, "110", 2, ""},
+		"two, then no command":       {rounds{{first}, {first}, {[]byte("none")}}, "110", 1, ""},
+		"two, then a grant":          {rounds{{first}, {first}, {grant}}, "110", 1, ""},
+		"a delete, then two":         {rounds{{encoded(remove(".a"))}, {first}, {first}}, "011", 2, ""},
 	} {
 		for _, how := range []string{"in memory", "parked", "on the disk"} {
 			t.Run(name+"/"+how, func(t *testing.T) {
 				h := newHand(t)
+				stamps, keys := c.stamps, c.keys
+				if c.crowd != "" && how == "in memory" {
+					stamps, keys = c.crowd, c.keys+1 // and the last key is counted with the record
+				}
 				results := h.must("g", first)
 				for i, payloads := range c.rounds {
 					if how != "in memory" {
@@ -187,12 +192,12 @@ func TestWhatIsCarried(t *testing.T) {
 					}
 					before := h.Metrics().Carried.Load()
 					results = append(results, h.must("g", payloads...)...)
-					if got := fmt.Sprint(h.Metrics().Carried.Load() - before); got != c.stamps[i:i+1] {
-						t.Errorf("round %d wrote %s stamps, want %s", i+1, got, c.stamps[i:i+1])
+					if got := fmt.Sprint(h.Metrics().Carried.Load() - before); got != stamps[i:i+1] {
+						t.Errorf("round %d wrote %s stamps, want %s", i+1, got, stamps[i:i+1])
 					}
 				}
-				carried := len(c.stamps) - len(strings.TrimRight(c.stamps, "1"))
-				if got, want := h.small("g"), (storage.Smallness{Small: true, Keys: c.keys, Carried: carried}); got != want {
+				carried := len(stamps) - len(strings.TrimRight(stamps, "1"))
+				if got, want := h.small("g"), (storage.Smallness{Small: true, Keys: keys, Carried: carried}); got != want {
 					t.Errorf("the group is %+v, want %+v", got, want)
 				}
 				rec, _, err := h.Record("g")
@@ -280,10 +285,45 @@ func TestSmallGroupGrows(t *testing.T) {
 		write("many", 12, 0)
 	}
 	h.must("many", put(".12", "v"), put(".12", "v")) // two commands, the first of which is the one that counts
-	if got, want := h.small("many"), (storage.Smallness{Small: true, Keys: storage.SmallKeysMax + 1 - 9 + 2}); got != want {
+	if got, want := h.small("many"), (storage.Smallness{Small: true, Keys: storage.SmallKeysMax + 1 - 9 + 1}); got != want {
 		t.Fatalf("with few keys again: %+v, want %+v", got, want)
 	}
+	h.leave("many", true)
 	write("many", 12, 1)
+}
+
+// TestCrowdedGroup: behind a round of several effects a group gets no stamps for so many rounds, unless it leaves memory meanwhile, and then it does.
+func TestCrowdedGroup(t *testing.T) {
+	h := newHand(t)
+	stamps := func(payloads ...[]byte) uint64 {
+		t.Helper()
+		before := h.Metrics().Carried.Load()
+		h.must("g", payloads...)
+		return h.Metrics().Carried.Load() - before
+	}
+	one := put(".k", "v")
+	stamps(one)
+	for _, again := range []bool{false, true} {
+		if stamps(one) != 1 || stamps(one, one) != 0 {
+			t.Fatal("it is not written as a small group: nothing is tested")
+		}
+		for i := range crowdRounds {
+			if got := stamps(one); got != 0 {
+				t.Fatalf("%v: round %d behind two effects wrote %d stamps", again, i+1, got)
+			}
+		}
+		if got := stamps(one); got != 1 {
+			t.Fatalf("%v: behind them %d stamps were written", again, got)
+		}
+	}
+	stamps(one, one)
+	h.leave("g", true)
+	if got := stamps(one); got != 1 {
+		t.Fatalf("when it has come back %d stamps were written", got)
+	}
+	if got := h.changes("g"); got != 1+2*(1+2+crowdRounds+1)+2+1 {
+		t.Fatalf("%d changes", got)
+	}
 }
 
 // TestCarriedShape: what a stamp does not say must be as it was when the record was stored: after a change of the configuration, and in a record of before

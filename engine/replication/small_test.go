@@ -164,6 +164,9 @@ type smallRun struct {
 	n      *node
 	floor  Timestamp // old versions up to it are collected
 
+	turning bool // what is parked is forgotten, now and then
+	turns   atomic.Uint64
+
 	carried, reads, evictions, refused, crashes, cut uint64
 }
 
@@ -183,16 +186,28 @@ func (x *smallRun) open() {
 	x.n.broken = true // closing says so where a full disk has cut off what was not synced
 	x.n.store.CollectKnowing(x.n.Carries)
 	for _, l := range x.n.loops {
-		l.most = 1 + x.rng.IntN(12)
+		l.most, l.mostLight = 1+x.rng.IntN(12), 1+x.rng.IntN(12)
 	}
-	if x.rng.IntN(2) == 0 {
-		for i := range x.n.registry.shards { // two generations of few
-			s := &x.n.registry.shards[i]
-			s.mu.Lock()
-			s.parked.young.bytesMax = parkedBlockLen
-			s.mu.Unlock()
-		}
+	for i := range x.n.registry.shards { // two generations of few
+		s := &x.n.registry.shards[i]
+		s.mu.Lock()
+		s.parked.young.bytesMax = parkedBlockLen
+		s.mu.Unlock()
 	}
+	x.turning = x.rng.IntN(2) == 0
+}
+
+// turn parks so many others beside a group that its generation becomes the older, and in the end is forgotten.
+func (x *smallRun) turn(rng *rand.Rand) {
+	s, _ := x.n.registry.shard(x.pick(rng).name)
+	other := stored{record: soleRecord(1, 1)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range 300 {
+		name := fmt.Sprintf("other %d", rng.Uint64())
+		s.parked.put(name, rng.Uint64(), &other, parkedEntry{})
+	}
+	x.turns.Add(1)
 }
 
 func (x *smallRun) close() error {
@@ -273,6 +288,9 @@ func (x *smallRun) write(rng *rand.Rand) error {
 	}
 	var all []handed
 	var errs []error
+	if x.turning && rng.IntN(8) == 0 {
+		x.turn(rng)
+	}
 	g := x.pick(rng)
 	for range 1 + rng.IntN(10) {
 		if rng.IntN(3) > 0 {
@@ -628,8 +646,9 @@ func TestSmallGroups(t *testing.T) {
 	if err := x.run(12); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d stamps, %d groups read, %d evicted, %d batches refused, %d crashes that cost %d commands", x.carried, x.reads, x.evictions, x.refused, x.crashes, x.cut)
-	if x.carried == 0 || x.reads == 0 || x.evictions == 0 || x.refused == 0 {
+	t.Logf("%d stamps, %d groups read, %d evicted, %d shards filled, %d batches refused, %d crashes that cost %d commands",
+		x.carried, x.reads, x.evictions, x.turns.Load(), x.refused, x.crashes, x.cut)
+	if x.carried == 0 || x.reads == 0 || x.evictions == 0 || x.turns.Load() == 0 || x.refused == 0 {
 		t.Fatal("something never happened: nothing was tested")
 	}
 }
