@@ -39,20 +39,23 @@ type scaleRun struct {
 }
 
 const (
-	fewTables    = 10
-	restarts     = 3
-	loadConns    = 256
-	blobLen      = 128 << 20
-	blobsInARow  = 6
-	settle       = 10 * time.Second // before resident memory is read: what was used and given back is gone by then
-	quietLook    = 200 * time.Millisecond
-	quietMax     = 10 * time.Second
-	memoryAim    = 300.0
-	idleAim      = 200.0
-	startAim     = 3.0
-	sameAim      = 1.2
-	mib          = float64(1 << 20)
-	doubleBuffer = 2 * blobLen / mib
+	fewTables   = 10
+	restarts    = 3
+	loadConns   = 256
+	blobLen     = 128 << 20
+	blobsInARow = 6
+	settle      = 10 * time.Second // before resident memory is read: what was used and given back is gone by then
+	// memtableSlots is how many slots last as long as many connections take to fill some memtables: a shorter one has a flush and a compaction, which cost
+	// as much as all the rest, or has none.
+	memtableSlots = 4
+	quietLook     = 200 * time.Millisecond
+	quietMax      = 10 * time.Second
+	memoryAim     = 300.0
+	idleAim       = 200.0
+	startAim      = 3.0
+	sameAim       = 1.2
+	mib           = float64(1 << 20)
+	doubleBuffer  = 2 * blobLen / mib
 )
 
 // oneRowKeys are a table for each number, of one row.
@@ -264,6 +267,9 @@ func (r *scaleRun) putPart(ctx context.Context, n putNodes, count string, conns 
 		{name: "into any table of " + count, node: n.many, shape: oneRowKeys()},
 	}
 	sl := slot{Conns: conns, Warm: r.slot / 4, Dur: r.slot}
+	if conns > 1 {
+		sl.Dur *= memtableSlots
+	}
 	for round := range r.rounds {
 		for i := range turns {
 			t := &turns[(i+round)%len(turns)]

@@ -514,7 +514,7 @@ func TestShapesKept(t *testing.T) {
 // bytes are no entry any more.
 func TestParkedEntryOfAnotherTurn(t *testing.T) {
 	for turns := range 4 {
-		p := newParked(maphash.MakeSeed(), 2*parkedBlockLen)
+		p := newParked(maphash.MakeSeed(), 2*parkedBlockLen, nil)
 		hash := func(name string) uint64 { return parkedHash(maphash.String(p.young.seed, name)) }
 		at := stored{record: soleRecord(5, 1), small: storage.Smallness{Small: true, Keys: 3, Carried: 1}}
 		p.put("g", hash("g"), &at, parkedEntry{})

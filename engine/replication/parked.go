@@ -14,7 +14,7 @@ import (
 // records, whether versions may carry those, and that they have no group state. It is for the many that are alike: all applied, no grants, nothing write-once, and
 // but for their slots, times, chains and rounds one of a few shapes. Of others it knows nothing, and they are read from the disk.
 //
-// An entry is 32 bytes and the name, among bytes that the garbage collector need not look through. It stays where it is
+// An entry is 32 bytes and the name, in memory that is the garbage collector's no more than it must. It stays where it is
 // when its group comes into memory, and is then not looked at; when the group leaves it is written anew.
 //
 // Entries lie in two generations. What is noted goes into the younger; when that is full the older is forgotten, and it takes its place. So what
@@ -37,25 +37,28 @@ type parkedEntry struct {
 type parkedTable struct {
 	seed     maphash.Seed
 	bytesMax int
+	memory   *arena
 	shapes   []consensus.Record
 	blocks   [][]byte // entries, none across two blocks
 	used     int      // of the last block
-	// slots is a hash table with open addressing: (offset + 1) << 8 | 8 bits of the hash, 0 for none.
-	slots []uint32
-	count int // of entries
-	known int // of those that know their group
+	// slots is a hash table with open addressing, in blocks: (offset + 1) << 8 | 8 bits of the hash, 0 for none.
+	slots [][]byte
+	mask  uint64 // one less than their number
+	count int    // of entries
+	known int    // of those that know their group
 }
 
 const (
 	parkedHead     = 1 + 1 + 4 + 8 + 8 + 8 + 1 + 1
-	parkedBlockLen = 16 << 10
+	parkedBlockLen = arenaBlockLen
+	parkedSlots    = parkedBlockLen / 4 // in a block
 	// shapeUnknown is the shape of an entry that says: read the disk.
 	shapeUnknown = 0
 	shapesMax    = 32
 )
 
-func newParked(seed maphash.Seed, bytesMax int) parked {
-	t := parkedTable{seed: seed, bytesMax: bytesMax / 2}
+func newParked(seed maphash.Seed, bytesMax int, memory *arena) parked {
+	t := parkedTable{seed: seed, bytesMax: bytesMax / 2, memory: memory}
 	return parked{young: t, old: t}
 }
 
@@ -112,7 +115,8 @@ func (p *parked) enter(name string, hash uint64) []byte {
 	if !p.young.room(name) {
 		p.lost = p.lost || p.old.count > 0
 		p.turns++
-		p.old, p.young = p.young, parkedTable{seed: p.young.seed, bytesMax: p.young.bytesMax}
+		p.old.release()
+		p.old, p.young = p.young, parkedTable{seed: p.young.seed, bytesMax: p.young.bytesMax, memory: p.young.memory}
 	}
 	if e := p.old.entry(name, hash); e != nil {
 		p.old.mark(e, shapeUnknown)
@@ -184,9 +188,8 @@ func (t *parkedTable) entry(name string, hash uint64) []byte {
 		return nil
 	}
 	tag := tagOf(hash)
-	mask := uint64(len(t.slots) - 1)
-	for i := hash & mask; ; i = (i + 1) & mask {
-		s := t.slots[i]
+	for i := hash & t.mask; ; i = (i + 1) & t.mask {
+		s := t.slot(i)
 		if s == 0 {
 			return nil
 		}
@@ -197,6 +200,10 @@ func (t *parkedTable) entry(name string, hash uint64) []byte {
 			return e
 		}
 	}
+}
+
+func (t *parkedTable) slot(i uint64) uint32 {
+	return binary.LittleEndian.Uint32(t.slots[i/parkedSlots][i%parkedSlots*4:])
 }
 
 // at gives the block from the entry of a slot on.
@@ -214,9 +221,9 @@ func (t *parkedTable) room(name string) bool {
 func (t *parkedTable) add(name string, hash uint64) []byte {
 	size := parkedHead + len(name)
 	if len(t.blocks) == 0 || t.used+size > parkedBlockLen {
-		t.blocks, t.used = append(t.blocks, make([]byte, parkedBlockLen)), 0
+		t.blocks, t.used = append(t.blocks, t.memory.get()), 0
 	}
-	if 4*(t.count+1) > 3*len(t.slots) {
+	if 4*(t.count+1) > 3*parkedSlots*len(t.slots) {
 		t.grow()
 	}
 	offset := (len(t.blocks)-1)*parkedBlockLen + t.used
@@ -230,24 +237,34 @@ func (t *parkedTable) add(name string, hash uint64) []byte {
 }
 
 func (t *parkedTable) insert(slot uint32, hash uint64) {
-	mask := uint64(len(t.slots) - 1)
-	i := hash & mask
-	for t.slots[i] != 0 {
-		i = (i + 1) & mask
+	i := hash & t.mask
+	for t.slot(i) != 0 {
+		i = (i + 1) & t.mask
 	}
-	t.slots[i] = slot
+	binary.LittleEndian.PutUint32(t.slots[i/parkedSlots][i%parkedSlots*4:], slot)
 }
 
 // grow doubles the hash table.
 func (t *parkedTable) grow() {
-	old := t.slots
-	t.slots = make([]uint32, max(16, 2*len(old)))
-	for _, s := range old {
-		if s != 0 {
+	old := *t
+	t.slots = make([][]byte, max(1, 2*len(old.slots)))
+	for i := range t.slots {
+		t.slots[i] = t.memory.get()
+	}
+	t.mask = uint64(parkedSlots*len(t.slots) - 1)
+	for i := range uint64(parkedSlots * len(old.slots)) {
+		if s := old.slot(i); s != 0 {
 			e := t.at(s)
 			t.insert(s, parkedHash(maphash.Bytes(t.seed, e[parkedHead:parkedHead+int(e[1])])))
 		}
 	}
+	t.memory.put(old.slots)
+}
+
+// release gives the memory back. The table must not be used any more, but to be replaced.
+func (t *parkedTable) release() {
+	t.memory.put(t.blocks)
+	t.memory.put(t.slots)
 }
 
 // tagOf is of bits that do not choose the slot.

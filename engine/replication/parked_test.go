@@ -34,7 +34,7 @@ func soleRecord(slot consensus.Slot, round uint64) consensus.Record {
 // TestParkedAgainstMap puts, changes and forgets records of names of all lengths at random, and compares with a map.
 func TestParkedAgainstMap(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	p := newParked(maphash.MakeSeed(), math.MaxInt)
+	p := newParked(maphash.MakeSeed(), math.MaxInt, nil)
 	want := map[string]*stored{}
 	names := make([]string, 3_000)
 	for i := range names {
@@ -85,7 +85,7 @@ func TestParkedAgainstMap(t *testing.T) {
 
 // TestParkedOdd: what a compact entry cannot say is not remembered, and the 33rd shape is not either.
 func TestParkedOdd(t *testing.T) {
-	p := newParked(maphash.MakeSeed(), math.MaxInt)
+	p := newParked(maphash.MakeSeed(), math.MaxInt, nil)
 	for name, change := range map[string]func(r *consensus.Record){
 		"untouched":         func(r *consensus.Record) { *r = consensus.Record{} },
 		"not applied":       func(r *consensus.Record) { r.Applied-- },
@@ -124,7 +124,7 @@ func TestParkedOdd(t *testing.T) {
 // was noted again stays.
 func TestParkedLimit(t *testing.T) {
 	const half = 2 * (parkedBlockLen / (parkedHead + 4)) // entries in a generation
-	p := newParked(maphash.MakeSeed(), 2*2*parkedBlockLen)
+	p := newParked(maphash.MakeSeed(), 2*2*parkedBlockLen, nil)
 	hash := func(i int) (string, uint64) {
 		name := fmt.Sprintf("%04d", i)
 		return name, parkedHash(maphash.String(p.young.seed, name))

@@ -50,6 +50,7 @@ func (l lists) view(at, now Timestamp) ReadView {
 type registry struct {
 	store  *storage.Store
 	seed   maphash.Seed
+	memory arena // of what is parked
 	count  atomic.Int64
 	shards [registryShards]registryShard
 }
@@ -75,7 +76,7 @@ func newRegistry(store *storage.Store) *registry {
 		r.shards[i].index = i
 		r.shards[i].groups = make(map[string]*group)
 		r.shards[i].cold = make(map[string]lists)
-		r.shards[i].parked = newParked(r.seed, parkedBytesMax/registryShards)
+		r.shards[i].parked = newParked(r.seed, parkedBytesMax/registryShards, &r.memory)
 	}
 	return r
 }
