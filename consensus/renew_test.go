@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/atlas-edge/atlas/consensus/quorum"
 )
@@ -92,6 +93,29 @@ func useCore(c *Core, rng *rand.Rand) string {
 	return b.String()
 }
 
+// scribble makes something of all numbers and flags in a value.
+func scribble(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			f := v.Field(i)
+			scribble(reflect.NewAt(f.Type(), unsafe.Pointer(f.UnsafeAddr())).Elem()) // also what is not exported
+		}
+	case reflect.Array:
+		for i := range v.Len() {
+			scribble(v.Index(i))
+		}
+	case reflect.Bool:
+		v.SetBool(true)
+	default:
+		if v.CanUint() {
+			v.SetUint(3)
+		} else if v.CanInt() {
+			v.SetInt(3)
+		}
+	}
+}
+
 // TestRenewIsNew: a core that was used for anything, or could not be renewed for something else, is renewed to what New makes of the same options, with
 // the same error if they are refused, and goes on like it. What it was used for before does not come back, and another that is used meanwhile is not disturbed.
 func TestRenewIsNew(t *testing.T) {
@@ -104,6 +128,9 @@ func TestRenewIsNew(t *testing.T) {
 			if used.Renew(renewOptions(rng)) == nil {
 				useCore(used, rng)
 			}
+		}
+		if rng.IntN(2) == 0 {
+			scribble(reflect.ValueOf(used).Elem())
 		}
 		o := renewOptions(rng)
 		fresh, err := New(o)

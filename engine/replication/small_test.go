@@ -167,7 +167,7 @@ type smallRun struct {
 	turning bool // what is parked is forgotten, now and then
 	turns   atomic.Uint64
 
-	carried, reads, evictions, refused, crashes, cut uint64
+	carried, reads, evictions, refused, crashes, cut, collected uint64
 }
 
 func newSmallRun(t *testing.T, seed uint64) *smallRun {
@@ -442,11 +442,9 @@ func (g *smallGroup) check(n *node, swept Timestamp) error {
 	if err := g.checkChain(n); err != nil {
 		return err
 	}
-	m := smallModel{versions: map[string][]smallVersion{}}
-	for i := range g.log {
-		if err := m.apply(&g.log[i]); err != nil {
-			return err
-		}
+	m, err := g.model()
+	if err != nil {
+		return err
 	}
 	state, err := loadState(n.store, g.name)
 	if err != nil {
@@ -582,6 +580,50 @@ func (m *smallModel) checkVersions(n *node, group string, swept Timestamp) error
 	return nil
 }
 
+// collect has all old versions collected, and says what is left of them.
+func (x *smallRun) collect() error {
+	eventually(x.t, "the end of reading ahead", x.n.IsAhead) // as the sweeper waits
+	for more := true; more; {
+		var err error
+		if _, more, err = x.n.store.CollectBefore(context.Background(), x.floor, 100); err != nil {
+			return err
+		}
+	}
+	if err := x.check(); err != nil {
+		return err
+	}
+	for _, g := range x.groups {
+		m, err := g.model()
+		if err != nil {
+			return err
+		}
+		for rest, versions := range m.versions {
+			for _, old := range versions[:len(versions)-1] {
+				v, _, err := x.n.store.GetAt(g.name, []byte(rest), old.time)
+				if err == nil && v != nil {
+					err = errors.Join(fmt.Errorf("group %s: key %s: version %d is left", g.name, rest, v.Version().Time), v.Close())
+				}
+				if err != nil {
+					return err
+				}
+				x.collected++
+			}
+		}
+	}
+	return nil
+}
+
+// model is what the log comes to.
+func (g *smallGroup) model() (*smallModel, error) {
+	m := smallModel{versions: map[string][]smallVersion{}}
+	for i := range g.log {
+		if err := m.apply(&g.log[i]); err != nil {
+			return nil, err
+		}
+	}
+	return &m, nil
+}
+
 // crash goes on with what there would be if the power had failed: of each group a beginning of its log, with all that was acknowledged.
 func (x *smallRun) crash(crashed *vfs.MemFS, acked map[string]Timestamp) error {
 	x.mem = crashed
@@ -631,6 +673,9 @@ func (x *smallRun) run(starts int) error {
 			return fmt.Errorf("start %d, after a crash: %w", start, err)
 		}
 	}
+	if err := x.collect(); err != nil {
+		return fmt.Errorf("with all collected: %w", err)
+	}
 	return x.close()
 }
 
@@ -646,9 +691,9 @@ func TestSmallGroups(t *testing.T) {
 	if err := x.run(12); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d stamps, %d groups read, %d evicted, %d shards filled, %d batches refused, %d crashes that cost %d commands",
-		x.carried, x.reads, x.evictions, x.turns.Load(), x.refused, x.crashes, x.cut)
-	if x.carried == 0 || x.reads == 0 || x.evictions == 0 || x.turns.Load() == 0 || x.refused == 0 {
+	t.Logf("%d stamps, %d groups read, %d evicted, %d shards filled, %d batches refused, %d crashes that cost %d commands, %d versions collected",
+		x.carried, x.reads, x.evictions, x.turns.Load(), x.refused, x.crashes, x.cut, x.collected)
+	if x.carried == 0 || x.reads == 0 || x.evictions == 0 || x.turns.Load() == 0 || x.refused == 0 || x.collected == 0 {
 		t.Fatal("something never happened: nothing was tested")
 	}
 }
