@@ -93,9 +93,14 @@ func (h *hand) must(group string, payloads ...[]byte) []outcome {
 func (h *hand) leave(group string, known bool) {
 	h.l.leave(h.registry.find(group))
 	if !known {
-		s, hash := h.registry.shard(group)
-		s.parked.forget(group, hash)
+		h.forget(group)
 	}
+}
+
+// forget has the disk asked about a group.
+func (h *hand) forget(group string) {
+	s, hash := h.registry.shard(group)
+	s.parked.forget(group, hash)
 }
 
 // small is what storage says of the group.
@@ -551,6 +556,31 @@ func TestParkedEntryOfAnotherTurn(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestCarries: the collection may pass over a group only if it is known to have no stamps behind its record.
+func TestCarries(t *testing.T) {
+	h := newHand(t)
+	check := func(when string, want bool) {
+		t.Helper()
+		if got := h.Carries("g"); got != want {
+			t.Errorf("%s: %v, want %v", when, got, want)
+		}
+	}
+	check("nothing is known", true)
+	h.must("g", put(".k", "v"))
+	check("in memory, with no stamp: one may be written at any time", true)
+	h.leave("g", true)
+	check("parked with no stamp", false)
+	h.must("g", put(".k", "v"))
+	check("in memory", true)
+	h.leave("g", true)
+	check("parked with a stamp", true)
+	h.forget("g")
+	check("not parked", true)
+	h.must("g", put(".k", "v"), put(".k", "v"))
+	h.leave("g", true)
+	check("parked, its record stored again", false)
 }
 
 // TestNewestTime: it is that of the newest command, whatever loop decided it and however many there are at the next start, and also of a directory

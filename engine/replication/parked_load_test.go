@@ -123,12 +123,9 @@ func TestParkedUnderLoad(t *testing.T) {
 		for _, l := range n.loops {
 			l.most = 1 + rng.IntN(20)
 		}
-		for i := range n.registry.shards {
-			if s := &n.registry.shards[i]; start%3 == 2 {
-				s.mu.Lock()
-				s.parked.young.bytesMax = parkedBlockLen
-				s.mu.Unlock()
-			}
+		few := start%3 == 2 // have room to be remembered
+		if few {
+			n.registry.bound()
 		}
 		var all sync.WaitGroup
 		var left atomic.Int32 // writers
@@ -139,6 +136,9 @@ func TestParkedUnderLoad(t *testing.T) {
 				defer left.Add(-1)
 				for range writes {
 					g := groups[min(rng.IntN(len(groups)), rng.IntN(len(groups)))]
+					if few && rng.IntN(20) == 0 {
+						n.registry.turn(g.name, rng)
+					}
 					if err := errors.Join(g.write(n, rng), g.read(n), groups[rng.IntN(len(groups))].read(n)); err != nil {
 						t.Error(err)
 						return

@@ -188,26 +188,8 @@ func (x *smallRun) open() {
 	for _, l := range x.n.loops {
 		l.most, l.mostLight = 1+x.rng.IntN(12), 1+x.rng.IntN(12)
 	}
-	for i := range x.n.registry.shards { // two generations of few
-		s := &x.n.registry.shards[i]
-		s.mu.Lock()
-		s.parked.young.bytesMax = parkedBlockLen
-		s.mu.Unlock()
-	}
+	x.n.registry.bound()
 	x.turning = x.rng.IntN(2) == 0
-}
-
-// turn parks so many others beside a group that its generation becomes the older, and in the end is forgotten.
-func (x *smallRun) turn(rng *rand.Rand) {
-	s, _ := x.n.registry.shard(x.pick(rng).name)
-	other := stored{record: soleRecord(1, 1)}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for range 300 {
-		name := fmt.Sprintf("other %d", rng.Uint64())
-		s.parked.put(name, rng.Uint64(), &other, parkedEntry{})
-	}
-	x.turns.Add(1)
 }
 
 func (x *smallRun) close() error {
@@ -289,7 +271,8 @@ func (x *smallRun) write(rng *rand.Rand) error {
 	var all []handed
 	var errs []error
 	if x.turning && rng.IntN(8) == 0 {
-		x.turn(rng)
+		x.n.registry.turn(x.pick(rng).name, rng)
+		x.turns.Add(1)
 	}
 	g := x.pick(rng)
 	for range 1 + rng.IntN(10) {
@@ -583,10 +566,12 @@ func (m *smallModel) checkVersions(n *node, group string, swept Timestamp) error
 // collect has all old versions collected, and says what is left of them.
 func (x *smallRun) collect() error {
 	eventually(x.t, "the end of reading ahead", x.n.IsAhead) // as the sweeper waits
-	for more := true; more; {
-		var err error
-		if _, more, err = x.n.store.CollectBefore(context.Background(), x.floor, 100); err != nil {
-			return err
+	for range 2 {                                            // the first may be the end of a round that was begun before
+		for more := true; more; {
+			var err error
+			if _, more, err = x.n.store.CollectBefore(context.Background(), x.floor, 100); err != nil {
+				return err
+			}
 		}
 	}
 	if err := x.check(); err != nil {
@@ -663,6 +648,11 @@ func (x *smallRun) run(starts int) error {
 		}
 		if err := x.check(); err != nil {
 			return fmt.Errorf("start %d, at its end: %w", start, err)
+		}
+		if x.rng.IntN(3) == 0 { // with groups in memory
+			if err := x.collect(); err != nil {
+				return fmt.Errorf("start %d, with all collected: %w", start, err)
+			}
 		}
 		if err := x.close(); err != nil {
 			return err
