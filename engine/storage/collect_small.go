@@ -74,8 +74,8 @@ func (c *collection) smallGroup(group string, after Timestamp) error {
 			c.passed(newer)
 			c.s.collect.left = true
 		}
-		reached = reached || t <= c.floor && t > after
+		reached = reached || t <= c.floor
 		newer = t
-		return reached || t > after, nil
+		return t > after, nil
 	})
 }

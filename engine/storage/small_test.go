@@ -553,7 +553,7 @@ func TestSmallGroupsSideBySide(t *testing.T) {
 			if string(a.Stamp) != stamp || a.At != newestOf[g] || string(a.Record) != "record" || !a.Small || a.Keys != 1 {
 				t.Fatalf("group %q: %+v, want the stamp of %d", g, a, newestOf[g])
 			}
-			if fmt.Sprintf("%+v", a) != fmt.Sprintf("%+v", same) {
+			if fmt.Sprintf("%+v", a) != fmt.Sprintf("%+v", same) || (a.Stamp == nil) != (same.Stamp == nil) {
 				t.Fatalf("group %q: %+v, in the walk %+v", g, a, same)
 			}
 		}
