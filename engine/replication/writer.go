@@ -11,6 +11,7 @@ import (
 	"github.com/atlas-edge/atlas/engine/command"
 	"github.com/atlas-edge/atlas/engine/storage"
 	"github.com/atlas-edge/atlas/internal/failpoint"
+	"github.com/atlas-edge/atlas/internal/invariants"
 )
 
 // writer puts the effects of a round's commands in a group into a batch. Where versions of the group may carry stamps the first effect waits
@@ -49,7 +50,8 @@ func (w *writer) Put(rest []byte, at Timestamp, seq uint32, v command.Version) {
 	p := pending{rest: rest, at: at, version: storage.Version{
 		Time: at, Seq: seq, Value: v.Value, Size: int64(len(v.Value)), Expires: v.Expires, WormUntil: v.WormUntil,
 	}}
-	if w.effects == 0 && seq == 0 && w.g.crowd == 0 && w.g.small.Small && w.g.small.Carried < storage.CarriedMax {
+	if w.effects == 0 && w.g.crowd == 0 && w.g.small.Small && w.g.small.Carried < storage.CarriedMax {
+		invariants.Check(seq == 0, "the first effect of a round has seq %d", seq) // as a version with a stamp says
 		w.effects, w.sole, w.waits = 1, p, true
 		return
 	}
@@ -106,12 +108,15 @@ func (w *writer) store(p *pending) {
 
 // keysWritten is the number of different keys that were written; one more than a small group may have if there are more.
 func (w *writer) keysWritten() (n int) {
+	var keys [storage.SmallKeysMax + 1][]byte
 	for i := range w.changed {
-		again := slices.ContainsFunc(w.changed[:i], func(c change) bool { return bytes.Equal(c.rest, w.changed[i].rest) })
-		if !again {
-			if n++; n > storage.SmallKeysMax {
-				break
-			}
+		rest := w.changed[i].rest
+		if slices.ContainsFunc(keys[:n], func(k []byte) bool { return bytes.Equal(k, rest) }) {
+			continue
+		}
+		keys[n] = rest
+		if n++; n == len(keys) {
+			break
 		}
 	}
 	return n
