@@ -266,7 +266,8 @@ func (b *Batch) Commit(sync bool) error {
 
 // CommitLater applies the batch and asks for its sync, but leaves waiting for that to Wait, which must follow if the error is nil. Its
 // errors are Commit's. Once it has returned nil readers see the batch, later batches are ordered behind it, and a crash
-// that keeps any of those keeps it: what is built on it need not wait, and who tells anybody of it must.
+// that keeps any of those keeps it: what is built on it need not wait, and who tells anybody of it must. Requires: Wait does not wait for another
+// commit, which a Checkpoint that comes in between lets begin only when this one has ended.
 func (b *Batch) CommitLater() error {
 	if err := b.begin(); err != nil {
 		return err
