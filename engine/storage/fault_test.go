@@ -413,7 +413,7 @@ func TestDiskFullAnywhere(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 5))
 	var rounds, refused, hits int
 	results := map[string]int{}
-	for i := 0; ; i += 1 + rng.IntN(strideOf(8)) {
+	for i := 0; ; i += 1 + rng.IntN(strideOf(6)) {
 		fs := vfs.NewCrashableMem()
 		r := newRun(memOptions(fs), seed, 20, 12)
 		r.o.BallastBytes = 8 << 10
