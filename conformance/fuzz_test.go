@@ -135,7 +135,7 @@ func (c *conn) exchange(input []byte) ([]byte, error) {
 
 var (
 	tagFrame  = regexp.MustCompile(`^\[ID:[^\]]{1,128}\] `)
-	textFrame = regexp.MustCompile(`^(OK|READY|NOT_FOUND|EMPTY|(  |ERROR (WARN|FATAL)|VALUE:|VERSION:|KEYS:|COUNT:|PRINCIPAL|ACL|NODE|PONG|Q1|Q2|id=|TABLE|GROUP|EVENT|SURVIVES|KEY|SCAN|SAMPLE|QUORUM|CONSISTENCY|BEGIN|COMMIT|ROLLBACK|WATCH|UNWATCH|\[ID|HELP|QUIT|SQL|HELLO|PRINCIPAL|PRINCIPAL).*)$`)
+	textFrame = regexp.MustCompile(`^(OK|READY|NOT_FOUND|EMPTY|(  |ERROR (WARN|FATAL)|VALUE:|VERSION:|KEYS:|COUNT:|META |PRINCIPAL|ACL|NODE|PONG|Q1|Q2|id=|TABLE|GROUP|EVENT|SURVIVES|KEY|SCAN|SAMPLE|QUORUM|CONSISTENCY|BEGIN|COMMIT|ROLLBACK|WATCH|UNWATCH|\[ID|HELP|QUIT|SQL|HELLO).*)$`)
 )
 
 // checkFrames takes an answer apart: lines that end in CRLF, with nothing in them that is no text, and blobs. A line that is
