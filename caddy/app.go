@@ -186,20 +186,20 @@ func (a *App) start(p *plan) error {
 	}
 	p.held = &runningNode{node: n}
 	for _, module := range p.frontends {
-		f, err := acquireFrontend(n, module)
+		f, err := acquireFrontend(n, p, module)
 		if err != nil {
 			return err
 		}
 		p.held.frontends = append(p.held.frontends, f)
 	}
-	n.adopt(a.log, p.config)
+	n.adopt(a.log, p)
 	p.running.Store(p.held)
 	return registerMetrics(a.ctx.GetMetricsRegistry(), p.held)
 }
 
 // Stop lets go of nodes and frontends. What no newer configuration holds drains its clients and closes.
 func (a *App) Stop() error {
-	var nodes []*node
+	var held []*plan
 	var mu sync.Mutex
 	var errs []error // guarded by mu
 	report := func(err error) {
@@ -213,15 +213,15 @@ func (a *App) Stop() error {
 		if p.held == nil {
 			continue
 		}
-		nodes = append(nodes, p.held.node)
+		held = append(held, p)
 		for _, f := range p.held.frontends {
-			group.Go(func() { report(f.release()) })
+			group.Go(func() { report(f.release(p)) })
 		}
-		p.held = nil
 	}
 	group.Wait()
-	for _, n := range nodes {
-		report(n.release())
+	for _, p := range held {
+		report(p.held.node.release(p))
+		p.held = nil
 	}
 	return errors.Join(errs...)
 }

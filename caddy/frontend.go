@@ -34,7 +34,8 @@ type FrontendModule interface {
 }
 
 // Renewer is a FrontendModule that holds things of its configuration which change with each one, such as certificates.
-// A reload that keeps a frontend calls Renew on the module that opened it, with the module of the new configuration.
+// A reload that keeps a frontend calls Renew on the module that opened it, with the module of the new configuration. If the
+// reload is refused after that, Renew is called again with the module of the configuration that goes on.
 type Renewer interface {
 	Renew(next FrontendModule) error
 }

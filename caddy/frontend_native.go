@@ -213,7 +213,8 @@ type TCPFrontend struct {
 	NativeLimits
 
 	managed *tls.Config
-	current atomic.Pointer[tls.Config]
+	loaded  *tls.Config                // what Certificate and Key held when the module was first used
+	current atomic.Pointer[tls.Config] // of the module that opened the frontend
 }
 
 // CaddyModule names the module.
@@ -317,15 +318,18 @@ func (t *TCPFrontend) Renew(next FrontendModule) error {
 	if !ok || t.UnsafePlaintext {
 		return nil
 	}
-	config := n.managed
-	if n.Certificate != "" {
+	if n.Certificate == "" {
+		t.current.Store(n.managed)
+		return nil
+	}
+	if n.loaded == nil {
 		pair, err := tls.LoadX509KeyPair(n.Certificate, n.Key)
 		if err != nil {
 			return fmt.Errorf("listen %s: certificate: %w", n.Listen, err)
 		}
-		config = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"atlas"}}
+		n.loaded = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"atlas"}}
 	}
-	t.current.Store(config)
+	t.current.Store(n.loaded)
 	return nil
 }
 

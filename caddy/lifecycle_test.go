@@ -245,7 +245,49 @@ func TestStartFailsAsAWhole(t *testing.T) {
 		t.Error("a file was taken for a directory")
 	}
 	wantRunning(t, 5)
-	wantTold(t, c, "open open renew")
+	wantTold(t, c, "open open renew renew")
+}
+
+// TestRefusedReloadChangesNothing refuses a reload when a part of it has started: the node went on with the log, the drain
+// timeout and the certificates of the refused configuration, and what it logged was lost with that.
+func TestRefusedReloadChangesNothing(t *testing.T) {
+	dir, c := t.TempDir(), newCoop(t)
+	config := func(name, rest string) string {
+		return fmt.Sprintf("log {\noutput file %[1]s/%[2]s.log\n}\natlas {\ncredentials x\ndb_path %[1]s/one\nfrontend pigeon %[3]s\n"+
+			"listen 127.0.0.1:0 {\ntls %[1]s/cert %[1]s/key\n}\n%[4]s\n}\n", dir, name, t.Name(), rest)
+	}
+	writeCertificate(t, dir, "kept.test")
+	mustLoad(t, config("kept", "drain_timeout 1h"))
+	writeCertificate(t, dir, "refused.test")
+	if err := os.WriteFile(dir+"/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := load(t, config("refused", "drain_timeout 1m")+fmt.Sprintf("atlas {\nadvertise b:1\ncredentials x\ndb_path %[1]s/two\nsocket %[1]s/file\n}\n", dir))
+	if err == nil || !strings.Contains(err.Error(), "taken by a file") {
+		t.Fatalf("got %v", err)
+	}
+	wantRunning(t, 3)
+	wantTold(t, c, "open renew renew")
+	nodes.Range(func(_, value any) bool {
+		n := value.(*node)
+		if got := time.Duration(n.drain.Load()); got != time.Hour {
+			t.Errorf("the drain timeout is %v, want that of the configuration that goes on", got)
+		}
+		n.log.Info("still here")
+		return true
+	})
+	for name, want := range map[string]bool{"kept": true, "refused": false} {
+		text, err := os.ReadFile(fmt.Sprintf("%s/%s.log", dir, name))
+		if got := strings.Contains(string(text), "still here"); err != nil || got != want {
+			t.Errorf("the %s log has what the node said afterwards: %v, %v", name, got, err)
+		}
+	}
+	listeners.Range(func(_, value any) bool {
+		if s, ok := value.(*frontend).served.(*socket.Server); ok {
+			dialTLS(t, s.Addr().String(), "kept.test")
+		}
+		return true
+	})
 }
 
 // TestDrainTimeout stops a frontend that does not come to an end by itself: the newest configuration says how long it gets.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,9 +36,16 @@ type node struct {
 	sink     *sink
 	started  time.Time
 	drain    atomic.Int64 // time.Duration, of the newest configuration
+	adopted  []adoption   // oldest first; Caddy starts and stops configurations one at a time
 
 	stop  chan struct{}
 	group sync.WaitGroup
+}
+
+// adoption is a configuration that started a node, with its log.
+type adoption struct {
+	plan *plan
+	log  *slog.Logger
 }
 
 // acquireNode takes a reference to the node of p, opening it if it does not run. A running one must have been opened
@@ -49,7 +57,7 @@ func acquireNode(log *slog.Logger, p *plan) (*node, error) {
 	}
 	n := got.(*node)
 	if err := n.mayRunAs(p.config); loaded && err != nil {
-		return nil, errors.Join(err, n.release())
+		return nil, errors.Join(err, n.release(p))
 	}
 	return n, nil
 }
@@ -125,12 +133,26 @@ func (n *node) watch() {
 }
 
 // adopt makes a configuration that starts the one that the node logs to and takes live options from.
-func (n *node) adopt(log *slog.Logger, config *Node) {
-	n.sink.set(log.Handler())
-	n.drain.Store(int64(config.DrainTimeout))
+func (n *node) adopt(log *slog.Logger, p *plan) {
+	n.adopted = append(n.adopted, adoption{p, log})
+	n.follow()
 }
 
-func (n *node) release() error {
+// follow takes what the newest configuration gives.
+func (n *node) follow() {
+	if len(n.adopted) == 0 {
+		return
+	}
+	newest := n.adopted[len(n.adopted)-1]
+	n.sink.set(newest.log.Handler())
+	n.drain.Store(int64(newest.plan.config.DrainTimeout))
+}
+
+// release lets go of the node for a configuration that ends, or that did not start as a whole: then what it gave goes back to
+// what the one before it gave.
+func (n *node) release(p *plan) error {
+	n.adopted = slices.DeleteFunc(n.adopted, func(a adoption) bool { return a.plan == p })
+	n.follow()
 	_, err := nodes.Delete(n.dir)
 	return err
 }
@@ -154,6 +176,7 @@ type frontend struct {
 	module   FrontendModule // that opened it
 	served   frontends.Frontend
 	log      *slog.Logger
+	adopted  []renewal // as a node's
 
 	cancel   context.CancelFunc
 	group    sync.WaitGroup
@@ -161,9 +184,15 @@ type frontend struct {
 	err      atomic.Pointer[error] // why Serve ended before it was told to
 }
 
+// renewal is a configuration that holds a frontend, with its module.
+type renewal struct {
+	plan   *plan
+	module FrontendModule
+}
+
 // acquireFrontend takes a reference to what listens on the module's address, opening it if nothing does. What runs must
 // be of the same node and options.
-func acquireFrontend(n *node, module FrontendModule) (*frontend, error) {
+func acquireFrontend(n *node, p *plan, module FrontendModule) (*frontend, error) {
 	address := module.Address()
 	settings, err := settingsOf(module)
 	if err != nil {
@@ -176,17 +205,23 @@ func acquireFrontend(n *node, module FrontendModule) (*frontend, error) {
 		return nil, fmt.Errorf("frontend %s: %w", address, err)
 	}
 	f := got.(*frontend)
-	if !loaded {
-		return f, nil
+	if loaded {
+		if err = f.mayRunAs(n.dir, module); err == nil {
+			err = f.renew(module)
+		}
+		if err != nil {
+			return nil, errors.Join(err, f.release(p))
+		}
 	}
-	err = f.mayRunAs(n.dir, module)
-	if renewer, ok := f.module.(Renewer); ok && err == nil {
-		err = renewer.Renew(module)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.release())
-	}
+	f.adopted = append(f.adopted, renewal{p, module})
 	return f, nil
+}
+
+func (f *frontend) renew(module FrontendModule) error {
+	if renewer, ok := f.module.(Renewer); ok {
+		return renewer.Renew(module)
+	}
+	return nil
 }
 
 // mayRunAs tells whether the frontend can go on for a node as a module of another configuration.
@@ -237,9 +272,16 @@ func (f *frontend) failed() error {
 	return nil
 }
 
-func (f *frontend) release() error {
-	_, err := listeners.Delete(f.address)
-	return err
+// release lets go of the frontend for a configuration that ends. One that did not start as a whole had renewed it: the one before
+// it does so again.
+func (f *frontend) release(p *plan) error {
+	var err error
+	if last := len(f.adopted) - 1; last > 0 && f.adopted[last].plan == p {
+		err = f.renew(f.adopted[last-1].module)
+	}
+	f.adopted = slices.DeleteFunc(f.adopted, func(r renewal) bool { return r.plan == p })
+	_, deleteErr := listeners.Delete(f.address)
+	return errors.Join(err, deleteErr)
 }
 
 // Destruct lets clients finish for the drain timeout, then cuts them.
