@@ -608,4 +608,6 @@ func TestAdministration(t *testing.T) {
 	for _, line := range []string{"TABLE users group=users", "TABLE name=users", "users", "name=users owner=1"} {
 		want("listed", ListedName("TABLE", line), nil, "users")
 	}
+	want("quoted", ListedName("TABLE", `TABLE ."[ID:a" group=x`), nil, "[ID:a")
+	want("badly quoted", ListedName("GROUP", `GROUP ."a`), nil, `."a`)
 }

@@ -322,7 +322,7 @@ func (c commands) names(ctx context.Context, kind string) ([]string, error) {
 }
 
 // ListedName is the name in a line of TABLE LIST or GROUP LIST (kind is TABLE or GROUP): `TABLE <name> ...`,
-// `TABLE name=<name> ...` or a bare `<name>`; "" for a heading such as `TABLES:3`.
+// `TABLE name=<name> ...` or a bare `<name>`, in its plain form or the quoted one; "" for a heading such as `TABLES:3`.
 func ListedName(kind, line string) string {
 	if strings.HasPrefix(line, kind+"S:") {
 		return ""
@@ -334,12 +334,17 @@ func ListedName(kind, line string) string {
 	if len(words) == 0 {
 		return ""
 	}
+	name := words[0]
 	for _, prefix := range []string{"name=", strings.ToLower(kind) + "="} {
-		if name, ok := strings.CutPrefix(words[0], prefix); ok {
-			return name
+		if after, ok := strings.CutPrefix(name, prefix); ok {
+			name = after
+			break
 		}
 	}
-	return words[0]
+	if plain, ok := wire.ParseKey([]byte(name)); ok {
+		return plain
+	}
+	return name // for the server to judge
 }
 
 // Info is what the server says about a table or a group: its lines, and the name=value pairs in them.

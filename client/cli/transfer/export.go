@@ -82,12 +82,13 @@ func export(ctx context.Context, o ExportOptions, s cli.Streams) (err error) {
 	return nil
 }
 
-// normalize makes `table.` of a table, sorts, and drops what another prefix covers.
+// normalize reads quoted names, makes `table.` of a table, sorts, and drops what another prefix covers.
 func normalize(prefixes []string) ([]string, error) {
 	out := make([]string, 0, len(prefixes))
-	for _, p := range prefixes {
-		if p == "" || len(p) > client.KeyLenMax || strings.HasPrefix(p, ".") {
-			return nil, fmt.Errorf("%w: %q is no table or table.prefix", errUsage, p)
+	for _, given := range prefixes {
+		p, ok := wire.ParseKey([]byte(given))
+		if !ok || p == "" || len(p) > client.KeyLenMax || strings.HasPrefix(p, ".") {
+			return nil, fmt.Errorf("%w: %q is no table or table.prefix", errUsage, given)
 		}
 		if !strings.Contains(p, ".") {
 			p += "."
@@ -110,6 +111,9 @@ func allTables(ctx context.Context, c *client.Client) ([]string, error) {
 		return nil, fmt.Errorf("list the tables: %w", err)
 	}
 	tables = slices.DeleteFunc(tables, func(t string) bool { return t == systemTable })
+	for i, t := range tables { // as normalize has them from the user
+		tables[i] = string(wire.AppendKey(nil, t))
+	}
 	return normalize(tables)
 }
 
