@@ -111,6 +111,7 @@ func hexDump(b []byte) string {
 // sink is the file of `> FILE`. A regular file appears, whole, under its name only when the answer was.
 type sink struct {
 	path   string
+	bare   bool // of the answer the bytes of blobs alone go there
 	f      *os.File
 	temp   bool
 	n      int64
@@ -134,21 +135,22 @@ func (s *sink) open() error {
 	return err
 }
 
-// take puts a frame into the file: of a blob the bytes, else the line. After an error the rest is passed over.
+// take puts a frame into the file: the line, unless only bytes are wanted, and those of a blob. After an error the rest is
+// passed over.
 func (s *sink) take(sh *shell, f wire.Frame, text string) error {
-	if s.failed == nil && (f.Kind == wire.KindBlob || string(f.Text) != "EMPTY" && string(f.Text) != "NOT_FOUND") {
-		s.failed = s.open()
-	} else if s.failed == nil {
+	blob := f.Kind == wire.KindBlob
+	switch {
+	case s.failed != nil:
+		return nil // the reader passes over a blob
+	case !blob && (s.bare || string(f.Text) == "EMPTY" || string(f.Text) == "NOT_FOUND"):
 		sh.print.frame(f.Kind, text)
 		return nil
 	}
-	if s.failed != nil {
-		return nil // the reader passes over a blob
-	}
-	if f.Kind != wire.KindBlob {
+	if s.failed = s.open(); s.failed == nil && !s.bare {
 		n, err := s.f.WriteString(text + "\n")
-		s.n += int64(n)
-		s.failed = err
+		s.n, s.failed = s.n+int64(n), err
+	}
+	if s.failed != nil || !blob {
 		return nil
 	}
 	w := &watchedWriter{w: s.f}

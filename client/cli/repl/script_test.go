@@ -108,6 +108,34 @@ func TestScriptBlobs(t *testing.T) {
 	}
 }
 
+// `KEY BLOB GET key VERSION > FILE` put the line with the version in front of the bytes, which were then not those of the
+// value; and of SCAN VALUES > FILE the lines BLOB <length> were missing, so that nobody could tell bytes from keys.
+func TestScriptSavesWhatWasAsked(t *testing.T) {
+	dir := t.TempDir()
+	content := "t.b\n\x00OK"
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := os.WriteFile(at("in"), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errOut, code := runScript(t, realnode.Start(t), "KEY BLOB SET t.a < "+at("in")+"\nKEY PUT t.b x\nKEY BLOB GET t.a VERSION > "+at("blob")+
+		"\nKEY GET t.b VERSION > "+at("text")+"\nSCAN t VALUES > "+at("rows")+"\nKEY BLOB GET t.none VERSION > "+at("none")+"\n")
+	if !regexp.MustCompile(`^OK\nOK\nVERSION:[0-9]+\nOK\nOK\nOK\nEMPTY\nOK\n$`).MatchString(out) || code != cli.ExitOK {
+		t.Errorf("exit %d, got %q, %q", code, out, errOut)
+	}
+	for name, want := range map[string]string{
+		"blob": "^" + regexp.QuoteMeta(content) + "$",
+		"text": `^VERSION:[0-9]+\nVALUE:x\n$`,
+		"rows": `^KEYS:2\nt\.a\nBLOB 7\n` + regexp.QuoteMeta(content) + `t\.b\nVALUE:x\n$`,
+	} {
+		if got, err := os.ReadFile(at(name)); err != nil || !regexp.MustCompile(want).Match(got) {
+			t.Errorf("%s: %q, %v; want %s", name, got, err, want)
+		}
+	}
+	if _, err := os.Stat(at("none")); err == nil {
+		t.Error("a file for an absent value")
+	}
+}
+
 func TestScriptEnds(t *testing.T) {
 	n := &fakenode.Node{}
 	path := n.Start(t)

@@ -339,7 +339,7 @@ func (sh *shell) lastWord(err error) error {
 
 // answer prints the answer to c.
 func (sh *shell) answer(c command) (err error) {
-	sink := &sink{path: c.into}
+	sink := &sink{path: c.into, bare: c.sub == "BLOB"}
 	defer func() {
 		note, serr := sink.close(err == nil)
 		switch {
