@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -111,7 +112,8 @@ func hexDump(b []byte) string {
 // sink is the file of `> FILE`. A regular file appears, whole, under its name only when the answer was.
 type sink struct {
 	path   string
-	bare   bool // of the answer the bytes of blobs alone go there
+	bare   bool   // of the answer the bytes of blobs alone go there
+	real   string // path behind symbolic links
 	f      *os.File
 	temp   bool
 	n      int64
@@ -126,12 +128,31 @@ func (s *sink) open() error {
 		return nil
 	}
 	var err error
-	if info, serr := os.Stat(s.path); serr == nil && !info.Mode().IsRegular() {
-		s.f, err = os.OpenFile(s.path, os.O_WRONLY, 0)
-		return err
+	if s.real, err = filepath.EvalSymlinks(s.path); err != nil {
+		s.real = s.path // there is nothing yet, or the directory is not there, which is found out below
 	}
-	s.f, err = os.CreateTemp(filepath.Dir(s.path), ".atlas-*") // mode 0600
-	s.temp = err == nil
+	info, serr := os.Stat(s.real)
+	if serr == nil && !info.Mode().IsRegular() {
+		s.f, err = os.OpenFile(s.real, os.O_WRONLY, 0)
+		return reason(err)
+	}
+	s.f, err = os.CreateTemp(filepath.Dir(s.real), ".atlas-*") // mode 0600
+	if err != nil {
+		return reason(err)
+	}
+	s.temp = true
+	if serr == nil {
+		err = s.f.Chmod(info.Mode().Perm()) // it takes the place of that one
+	}
+	return err
+}
+
+// reason is an error without the name that it is about, which is not the user's.
+func reason(err error) error {
+	var about *fs.PathError
+	if errors.As(err, &about) {
+		return about.Err
+	}
 	return err
 }
 
@@ -185,7 +206,7 @@ func (s *sink) close(whole bool) (note string, err error) {
 	}
 	err = errors.Join(s.failed, s.f.Close())
 	if s.temp && err == nil && whole {
-		err = os.Rename(s.f.Name(), s.path)
+		err = os.Rename(s.f.Name(), s.real)
 	}
 	if s.temp && (err != nil || !whole) {
 		err = errors.Join(err, os.Remove(s.f.Name()))

@@ -136,6 +136,29 @@ func TestScriptSavesWhatWasAsked(t *testing.T) {
 	}
 }
 
+// `> FILE` put a new file of mode 0600 in the place of what was there: a symbolic link was gone, and its target as it was. Where
+// it could not, the text named a file that nobody had asked for.
+func TestScriptSavesInPlace(t *testing.T) {
+	dir := t.TempDir()
+	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "link")
+	if err := errors.Join(os.WriteFile(target, []byte("old"), 0o600), os.Chmod(target, 0o640), os.Symlink("target", link)); err != nil {
+		t.Fatal(err)
+	}
+	out, errOut, code := runScript(t, (&fakenode.Node{}).Start(t), "KEY PUT t.a x\nKEY GET t.a > "+link+"\nKEY GET t.a > "+dir+"/none/x\n")
+	if out != "OK\nOK\nOK\n" || code != cli.ExitError || !strings.HasSuffix(errOut, "\nsave to "+dir+"/none/x: no such file or directory\n") {
+		t.Errorf("exit %d, %q, %q", code, out, errOut)
+	}
+	if got, err := os.ReadFile(target); err != nil || string(got) != "VALUE:x\n" {
+		t.Errorf("behind the link: %q, %v", got, err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is none any more: %v", err)
+	}
+	if info, err := os.Stat(target); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("another mode: %v, %v", info.Mode(), err)
+	}
+}
+
 func TestScriptEnds(t *testing.T) {
 	n := &fakenode.Node{}
 	path := n.Start(t)
