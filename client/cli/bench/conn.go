@@ -39,8 +39,9 @@ func (s *stats) done(kind op, took time.Duration) {
 	_ = h.RecordValue(int64(max(min(took, latencyMax), 1))) // within the histogram's bounds
 }
 
-func (s *stats) miss(now, from int64) {
-	if now >= from {
+// miss counts what done counts.
+func (s *stats) miss(start, from int64) {
+	if start >= from {
 		s.missing++
 	}
 }
@@ -227,11 +228,11 @@ func (c *conn) line(line []byte, now, from int64, st *stats) (ended bool, err er
 			return true, c.land(slot, now, from, st, false)
 		}
 		if string(line) == "EMPTY" {
-			st.miss(now, from)
+			st.miss(c.flights[slot].start, from)
 		}
 	case 'N':
 		if string(line) == "NOT_FOUND" {
-			st.miss(now, from)
+			st.miss(c.flights[slot].start, from)
 		}
 	case 'B':
 		if bytes.HasPrefix(line, []byte("BLOB ")) {
