@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -128,9 +130,10 @@ granted already; that takes an admin (--principal admin), or --no-grants. See ex
 
 ` + exitStatuses,
 		Example: `  atlasdb atlas import /tmp/atlas2/socket backup.atlas
-  atlasdb atlas import /tmp/atlas2/socket backup.atlas --verify`,
+  atlasdb atlas import /tmp/atlas2/socket backup.atlas --verify
+  atlasdb atlas import --check backup.atlas`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) < 1 || len(args) > 2 {
+			if len(args) > 2 || len(args) < 1 && !o.CheckOnly {
 				return usageError(cmd, "want a socket and at most one file, found %d arguments", len(args))
 			}
 			return nil
@@ -143,17 +146,27 @@ granted already; that takes an admin (--principal admin), or --no-grants. See ex
 	f.BoolVar(&o.IfAbsent, "if-absent", false, "leave keys that exist as they are")
 	f.BoolVar(&o.NoGrants, "no-grants", false, "leave out what was granted")
 	f.BoolVar(&o.Verify, "verify", false, "write nothing: compare the file with what the node holds")
-	f.BoolVar(&o.CheckOnly, "check", false, "ask no node: read the file and check its checksums")
+	f.BoolVar(&o.CheckOnly, "check", false, "ask no node, and want no socket: read the file and check its checksums")
 	f.IntVar(&o.InFlight, "in-flight", 256, "writes under way at once")
 	f.BoolVarP(&o.Quiet, "quiet", "q", false, "show no progress")
 	cmd.MarkFlagsMutuallyExclusive("verify", "check", "resume")
 	program(cmd, func(ctx context.Context, args []string) int {
-		if len(args) == 2 {
-			o.Path = args[1]
+		socket := ""
+		if !o.CheckOnly || len(args) == 2 || len(args) == 1 && isSocket(args[0]) {
+			socket, args = args[0], args[1:]
 		}
-		return target(cmd, &o.Target, args[0], func() int { return transfer.Import(ctx, o, cli.OSStreams()) })
+		if len(args) == 1 {
+			o.Path = args[0]
+		}
+		return target(cmd, &o.Target, socket, func() int { return transfer.Import(ctx, o, cli.OSStreams()) })
 	})
 	return cmd
+}
+
+// isSocket tells whether an argument cannot be meant as a file to read.
+func isSocket(arg string) bool {
+	info, err := os.Stat(arg)
+	return err == nil && info.Mode().Type() == fs.ModeSocket
 }
 
 func conformanceCommand() *cobra.Command {
