@@ -96,7 +96,7 @@ func (s *Session) SetSecret(ctx context.Context, name, secret string) error {
 	}
 	own := s.principal == name && (s.opts.Trusted || s.proven == name)
 	if !admin && !own {
-		return Errorf(ClassDenied, "principal %q may not set the secret of %q", s.principal, name)
+		return Errorf(ClassDenied, "%v may not set the secret of %q", authz.Subject{Principal: s.principal}, name)
 	}
 	leave, err := s.e.enterSecrets(ctx)
 	if err != nil {
