@@ -4,6 +4,8 @@ package socket
 
 import (
 	"bytes"
+	"fmt"
+	"math"
 	"time"
 	"unicode/utf8"
 
@@ -242,9 +244,20 @@ func numberArgument(w *cursor, what string) (uint64, error) {
 	word := w.next()
 	n, ok := parseUint(word)
 	if !ok {
-		return 0, invalid("%s %s: want a decimal number", what, show(word))
+		return 0, invalid("%s %s: want %s", what, show(word), wantNumber(word))
 	}
 	return n, nil
+}
+
+// wantNumber says what parseUint, which refused word, takes.
+func wantNumber(word []byte) string {
+	switch {
+	case len(word) == 0 || len(bytes.Trim(word, "0123456789")) > 0:
+		return "a decimal number"
+	case word[0] == '0':
+		return "a decimal number without leading zeros"
+	}
+	return fmt.Sprintf("a decimal number of at most %d", uint64(math.MaxUint64))
 }
 
 const scanUsage = "SCAN <table[.prefix]> [VALUES] [META] [LIMIT <n>] [AFTER <key>] [REVERSE]"

@@ -148,8 +148,10 @@ func parseTable(w *cursor, c *command) error {
 		return elsewhere(c, "TABLE MOVE "+oneNode)
 	case isWord(word, "REGIONS"):
 		return elsewhere(c, "TABLE REGIONS "+oneNode)
-	case isWord(word, "PIN"), isWord(word, "UNPIN"):
-		return elsewhere(c, "TABLE PIN and UNPIN: this "+oneNode)
+	case isWord(word, "PIN"):
+		return elsewhere(c, "TABLE PIN "+oneNode)
+	case isWord(word, "UNPIN"):
+		return elsewhere(c, "TABLE UNPIN "+oneNode)
 	}
 	return usageError(tableUsage)
 }

@@ -206,7 +206,7 @@ func parseBlobSet(w *cursor, c *command) error {
 	case lengthWord == nil:
 		return &fatalError{"invalid: usage: KEY BLOB SET <key> <length>, then that many bytes"}
 	case !ok:
-		return &fatalError{"invalid: blob length " + show(lengthWord) + ": want a decimal number"}
+		return &fatalError{"invalid: blob length " + show(lengthWord) + ": want " + wantNumber(lengthWord)}
 	case length > BlobSkipMax:
 		return &fatalError{engine.Errorf(engine.ClassTooLarge, "blob length %d exceeds limit %d", length, int64(ValueMax)).Error()}
 	}
