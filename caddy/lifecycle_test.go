@@ -28,6 +28,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddypki"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/atlas-edge/atlas/frontends"
 	"github.com/atlas-edge/atlas/frontends/socket"
@@ -106,6 +107,7 @@ func (p *pigeon) Open(host frontends.Host) (frontends.Frontend, error) {
 		return nil, errors.New("host is not whole")
 	}
 	c.note("open")
+	host.Registry.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "pigeon_flights_total", Help: "flights"}))
 	if c.opening != nil {
 		c.opening(c.app)
 	}
@@ -402,6 +404,37 @@ func TestMetricsOfEachConfiguration(t *testing.T) {
 			if seen[name] != want {
 				t.Errorf("%s has %d series, want %d", name, seen[name], want)
 			}
+		}
+	}
+}
+
+// TestMetricsOfAFrontendEndWithIt removes a frontend in one reload and adds it again in the next. One that registers a metric and does not
+// care for its end could not be added again, and one that insists, by MustRegister, ended the process.
+func TestMetricsOfAFrontendEndWithIt(t *testing.T) {
+	dir := t.TempDir()
+	newCoop(t)
+	config := fmt.Sprintf("atlas {\ncredentials x\ndb_path %[1]s/data\nsocket %[1]s/s\n%%s\n}\n", dir)
+	series := func(name string) int {
+		ctx := caddy.ActiveContext()
+		families, err := ctx.GetMetricsRegistry().Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == name {
+				return len(f.GetMetric())
+			}
+		}
+		return 0
+	}
+	for range 2 {
+		mustLoad(t, fmt.Sprintf(config, "frontend pigeon "+t.Name()+"\nsocket "+dir+"/t"))
+		if p, s := series("pigeon_flights_total"), series("atlas_socket_connections"); p != 1 || s != 2 {
+			t.Errorf("with the frontend there are %d and %d series, want 1 and 2", p, s)
+		}
+		mustLoad(t, fmt.Sprintf(config, ""))
+		if p, s := series("pigeon_flights_total"), series("atlas_socket_connections"); p != 0 || s != 1 {
+			t.Errorf("without the frontend there are %d and %d series, want 0 and 1", p, s)
 		}
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// nodeMetrics collects a node's own registry, which outlives configurations, for the registry of one configuration. It
-// describes nothing beforehand, since frontends may come and go.
+// nodeMetrics collects the registries of a node and its frontends, which outlive configurations, for the registry of one
+// configuration. It describes nothing beforehand: frontends may register what they like, when they like.
 type nodeMetrics struct{ running *runningNode }
 
 // registerMetrics shows the metrics of a node on the registry of a configuration, labelled with its advertise address,
@@ -37,4 +37,8 @@ func (m nodeMetrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(infoDesc, prometheus.GaugeValue, 1, Version())
 	ch <- prometheus.MustNewConstMetric(startDesc, prometheus.GaugeValue, float64(m.running.node.started.UnixMilli())/1e3)
 	m.running.node.registry.Collect(ch)
+	for _, f := range m.running.frontends {
+		// Two frontends of a node are told apart by where they listen.
+		prometheus.WrapCollectorWith(prometheus.Labels{"frontend": f.address}, f.registry).Collect(ch)
+	}
 }

@@ -175,6 +175,7 @@ type frontend struct {
 	node     *node
 	module   FrontendModule // that opened it
 	served   frontends.Frontend
+	registry *prometheus.Registry // its own, so that what it registers ends with it
 	log      *slog.Logger
 	adopted  []renewal // as a node's
 
@@ -241,16 +242,10 @@ func (f *frontend) mayRunAs(dir string, module FrontendModule) error {
 }
 
 func openFrontend(n *node, module FrontendModule, settings string) (*frontend, error) {
-	f := &frontend{address: module.Address(), settings: settings, node: n, module: module}
+	f := &frontend{address: module.Address(), settings: settings, node: n, module: module, registry: prometheus.NewRegistry()}
 	f.log = n.log.With("frontend", f.address)
 	var err error
-	f.served, err = module.Open(frontends.Host{
-		Engine: n.engine,
-		Logger: f.log,
-		// Two frontends of a node are told apart by where they listen.
-		Registry: prometheus.WrapRegistererWith(prometheus.Labels{"frontend": f.address}, n.registry),
-	})
-	if err != nil {
+	if f.served, err = module.Open(frontends.Host{Engine: n.engine, Logger: f.log, Registry: f.registry}); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())

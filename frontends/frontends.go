@@ -4,9 +4,10 @@
 // registry of factories by name.
 //
 // A frontend parses requests, calls an engine session and formats the answers; it holds no data and decides no
-// permission. A third party adds one in a package of its own that calls Register in its init. What a frontend listens
-// on, and the goroutines that serve it, belong to the frontend: Serve runs until Shutdown, and Shutdown returns when
-// nothing of it is left.
+// permission. A third party adds one in a package of its own: for a program that makes frontends by New, it calls Register
+// in its init; for Caddy, it is a module, a FrontendModule of the package caddy, whether it is registered here or not. What
+// a frontend listens on, and the goroutines that serve it, belong to the frontend: Serve runs until Shutdown, and Shutdown
+// returns when nothing of it is left.
 package frontends
 
 import (
@@ -44,7 +45,7 @@ type Host struct {
 	// Logger receives structured logs; nil discards them.
 	Logger *slog.Logger
 	// Registry receives metrics; nil keeps them to the frontend. Two frontends of a kind in one process need registries
-	// that add a label to tell them apart.
+	// of their own, or ones that add a label to tell them apart. The package caddy gives each frontend its own.
 	Registry prometheus.Registerer
 }
 
