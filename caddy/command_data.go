@@ -90,7 +90,8 @@ interrupted export leaves FILE.partial, and goes on with --resume, at the same n
 
 The file holds what the principal may read: keys and values, and when a value expires (TTL) and until when it is write-once
 (WORM). It also holds the grants on these tables and their keys, as far as the principal may change them: all of them if it
-is an admin (--principal admin). It does not hold versions, and principals with their secrets.
+is an admin (--principal admin). It does not hold versions, and principals with their secrets. The grants on a table without
+a row, whose name holds a /, are only there when the table is named.
 
 ` + exitStatuses,
 		Example: `  atlasdb atlas export /tmp/atlas2/socket users orders --output backup.atlas`,

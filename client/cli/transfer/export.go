@@ -48,7 +48,7 @@ func export(ctx context.Context, o ExportOptions, s cli.Streams) (err error) {
 	}
 	todo := prefixes
 	if len(todo) == 0 {
-		if todo, err = allTables(ctx, c); err != nil {
+		if todo, err = allTables(ctx, c, o.Principal != ""); err != nil {
 			return err
 		}
 	}
@@ -105,8 +105,17 @@ func normalize(prefixes []string) ([]string, error) {
 	return kept, nil
 }
 
-func allTables(ctx context.Context, c *client.Client) ([]string, error) {
+// allTables lists the tables that have a row and, where there may be grants to be shown, those that are named as their group:
+// what is granted on one of these is closed after an import, too, though it is empty.
+func allTables(ctx context.Context, c *client.Client, granted bool) ([]string, error) {
 	tables, err := c.Tables(ctx)
+	if err == nil && granted {
+		var groups []string
+		groups, err = c.Groups(ctx)
+		tables = append(tables, groups...)
+		slices.Sort(tables)
+		tables = slices.Compact(tables)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list the tables: %w", err)
 	}
@@ -117,7 +126,8 @@ func allTables(ctx context.Context, c *client.Client) ([]string, error) {
 	return normalize(tables)
 }
 
-// anyKeys refuses prefixes that no key has: a name that was mistyped makes no backup. That of an earlier export's last key had one.
+// anyKeys refuses prefixes that no key has, and under which nothing is granted: a name that was mistyped makes no backup. That of an
+// earlier export's last key had one.
 func anyKeys(ctx context.Context, c *client.Client, prefixes []string, lastKey string) error {
 	var none []string
 	for _, p := range prefixes {
@@ -127,6 +137,13 @@ func anyKeys(ctx context.Context, c *client.Client, prefixes []string, lastKey s
 				return fmt.Errorf("scan %s: %w", p, err)
 			}
 			found = true
+		}
+		for _, err := range c.Grants(ctx, listed(p)) {
+			if err != nil {
+				return fmt.Errorf("list the grants on %s: %w", p, err)
+			}
+			found = true
+			break
 		}
 		if !found {
 			none = append(none, p)
