@@ -157,6 +157,26 @@ func Version() string {
 	if !ok {
 		return "unknown"
 	}
+	return versionOf(info)
+}
+
+const modulePath = "github.com/atlas-edge/atlas"
+
+// versionOf is the version of Atlas in a build, which may be somebody else's with Atlas in it: then the build's own version and
+// revision are that program's.
+func versionOf(info *debug.BuildInfo) string {
+	for _, dep := range info.Deps {
+		if dep.Path != modulePath {
+			continue
+		}
+		if dep.Replace != nil {
+			dep = dep.Replace
+		}
+		if dep.Version == "" || dep.Version == "(devel)" {
+			return "devel"
+		}
+		return dep.Version
+	}
 	if v := info.Main.Version; v != "" && v != "(devel)" {
 		return v
 	}
