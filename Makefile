@@ -27,7 +27,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: bin/atlasdb ## start a node with its data under DATA (.atlas) and open a REPL on it; the node stops with the REPL
-	@./bin/atlasdb atlas dev --data $(DATA)
+	@./bin/atlasdb atlas dev --data "$(DATA)"
 
 test: ## run the default suite under the race detector
 	$(GO) test $(RACE) -p $(P) -timeout 15m ./...
@@ -67,7 +67,7 @@ atlasdb: format ## format, lint, and build the stripped ./atlasdb
 	$(MAKE) -s lint
 	$(BUILD) -o atlasdb $(MAIN)
 
-bin/atlasdb:
+bin/atlasdb: ## build bin/atlasdb, which is what make run runs
 	@$(BUILD) -o $@ $(MAIN)
 
 generate: ## run the generators
