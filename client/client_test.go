@@ -527,7 +527,7 @@ func TestDoBody(t *testing.T) {
 			}
 		}
 	}
-	if _, err := c.Do(ctx, blanks+"BEGIN", nil); !errors.Is(err, ErrInvalid) {
+	if _, err := c.Do(ctx, blanks+"BEGIN", nil); !errors.Is(err, ErrInvalid) || err.Error() != "invalid: BEGIN changes the state of a connection: use a Session" {
 		t.Errorf("BEGIN behind blanks: %v", err)
 	}
 	if _, err := c.Do(ctx, blanks+"KEY  BLOB\tSET t.a 1", []byte("x")); err != nil {

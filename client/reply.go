@@ -38,7 +38,7 @@ func (c commands) Do(ctx context.Context, line string, body []byte) (*Reply, err
 	}
 	verb, sub := firstWords(line)
 	if _, shared := c.x.(*Client); shared && bindsConnection(verb, sub) {
-		return nil, &Error{Class: wire.Invalid, Text: verb + " " + sub + " changes the state of a connection: use a Session"}
+		return nil, &Error{Class: wire.Invalid, Text: strings.TrimRight(verb+" "+sub, " ") + " changes the state of a connection: use a Session"}
 	}
 	cl := newCall("")
 	defer cl.release()
