@@ -284,10 +284,10 @@ func (l *loop) tell(f *flight) {
 			l.r.metrics.Commands.Add(uint64(in.commands))
 			g.commands.Add(uint64(in.commands))
 		}
+		g.inFlight.Add(-1) // first: for who was answered, the group's time goes on
 		for i := range in.waiting {
 			in.waiting[i].p.answer(in.waiting[i].result, nil)
 		}
-		g.inFlight.Add(-1)
 	}
 	f.clear()
 }
@@ -313,10 +313,10 @@ func (l *loop) afterFailedCommit(err error) error {
 // abandon answers all who wait for a round with err.
 func (l *loop) abandon(f *flight, err error) {
 	for _, in := range f.dirty {
+		in.g.inFlight.Add(-1)
 		for i := range in.waiting {
 			in.waiting[i].p.answer(command.Result{}, err)
 		}
-		in.g.inFlight.Add(-1)
 	}
 	f.clear()
 }

@@ -242,6 +242,26 @@ func TestNoGroupLeavesWithARoundUnderWay(t *testing.T) {
 	}
 }
 
+// TestTimeGoesOnBeforeTheAnswer: a round is over for readers before anyone is answered. A client that waited for its answer, and then for a value's
+// time to pass, found the value still there: readers were judging by the time at which the round began. G11.
+func TestTimeGoesOnBeforeTheAnswer(t *testing.T) {
+	n := openNodeOn(t, vfs.NewMem(), 1, 2, time.Hour)
+	for i := range 10 {
+		rounds := int32(-1)
+		// What owns the payload is called as the first thing in giving an answer.
+		ticket, err := n.Submit(t.Context(), "g", put(".k", "v"), func() { rounds = n.registry.find("g").inFlight.Load() })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ticket.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if rounds != 0 {
+			t.Fatalf("answer %d comes with %d rounds under way", i, rounds)
+		}
+	}
+}
+
 // TestDepthOneWaits: with one round under way nothing is decided while it is being synced.
 func TestDepthOneWaits(t *testing.T) {
 	o := startOverlap(t, 1)
