@@ -76,9 +76,13 @@ func Run(ctx context.Context, o Options, s cli.Streams) int {
 	}
 	say(s, "node on %s, socket %s, log %s", p.dir, p.socket, p.log)
 	code := p.shell(ctx, s)
-	if err := n.stop(p.o.StopTimeout); err != nil {
+	switch err := n.stop(p.o.StopTimeout); {
+	case err != nil:
 		say(s, "%v", err)
 		code = max(code, cli.ExitError)
+	case n.err != nil:
+		say(s, "the node did not end well: %v; its log says why: %s", n.err, p.log)
+		code = max(code, cli.ExitConnect)
 	}
 	return code
 }

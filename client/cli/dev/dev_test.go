@@ -53,6 +53,13 @@ func childNode() int {
 			return 1
 		}
 		n := &fakenode.Node{}
+		if string(orders) == "die" {
+			n.Hook = func(c *fakenode.Conn, _, _ string) (bool, error) {
+				c.Raw("OK\r\n")
+				os.Exit(7)
+				return true, nil
+			}
+		}
 		n.Put("sample.row", "from the child")
 		n.Serve(l)
 		defer n.Close()
@@ -128,6 +135,18 @@ func TestNodeEnds(t *testing.T) {
 	_, notes, code := run(t, Options{DataDir: dir}, "KEY GET sample.row\n")
 	if want := "lost\n  if the node has ended, its log says why: " + dir + "/node.log; end this shell and start make run (atlas dev) again\n"; code != cli.ExitConnect || !strings.HasSuffix(notes, want) {
 		t.Errorf("exit %d, got\n%swant\n%s", code, notes, want)
+	}
+}
+
+// A node that had died under the shell was not spoken of when the shell ended, and the status was that of success.
+func TestNodeDies(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "orders"), []byte("die"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, notes, code := run(t, Options{DataDir: dir}, "KEY GET sample.row\n")
+	if want := "\nthe node did not end well: exit status 7; its log says why: " + dir + "/node.log\n"; code != cli.ExitConnect || out != "OK\n" || !strings.HasSuffix(notes, want) {
+		t.Errorf("exit %d, %q, %q", code, out, notes)
 	}
 }
 

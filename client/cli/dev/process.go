@@ -113,12 +113,12 @@ func (p *place) failed(what string) error {
 	return fmt.Errorf("%s\n%s  hint: %s", what, tail, hint)
 }
 
-// stop ends the node: it asks, and kills when that takes longer than timeout.
+// stop ends the node, if it still runs: it asks, and kills when that takes longer than timeout.
 func (n *node) stop(timeout time.Duration) error {
 	defer n.wg.Wait()
 	select {
 	case <-n.exited:
-		return nil // reported, or of no interest at the end
+		return nil // n.err says how
 	default:
 	}
 	if err := n.process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
