@@ -5,6 +5,8 @@ package caddy
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -144,5 +146,24 @@ func TestSink(t *testing.T) {
 	}
 	if strings.Count(first.String()+second.String(), "\n") != 3 {
 		t.Error("a record went to both")
+	}
+}
+
+// stacked is an error as Pebble makes them: what it says in detail is a stack of many lines.
+type stacked struct{}
+
+func (stacked) Error() string { return "too many open files" }
+
+func (stacked) Format(f fmt.State, verb rune) { _, _ = io.WriteString(f, "(1) attached stack trace") }
+
+// TestErrorsAreLoggedInOneLine logs an error that would show where in the program it was made.
+func TestErrorsAreLoggedInOneLine(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(newSink(slog.NewTextHandler(&out, nil)))
+	log.Warn("one", "error", stacked{})
+	log.With("error", stacked{}).WithGroup("g").Warn("two", "error", error(stacked{}), "n", 1)
+	text := out.String()
+	if strings.Contains(text, "stack trace") || strings.Count(text, `error="too many open files"`) != 3 || !strings.Contains(text, "g.n=1") {
+		t.Errorf("logged %s", text)
 	}
 }

@@ -5,6 +5,7 @@ package caddy
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 )
 
@@ -51,10 +52,30 @@ func (s *sink) Enabled(ctx context.Context, level slog.Level) bool {
 }
 
 // Handle passes the record to the destination.
-func (s *sink) Handle(ctx context.Context, r slog.Record) error { return s.handler().Handle(ctx, r) }
+func (s *sink) Handle(ctx context.Context, r slog.Record) error {
+	out := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		out.AddAttrs(brief(a))
+		return true
+	})
+	return s.handler().Handle(ctx, out)
+}
+
+// brief makes an error its text. Handlers show all that an error can say of itself, and those of Pebble can say the stack of
+// calls that made them, in dozens of lines.
+func brief(a slog.Attr) slog.Attr {
+	if err, ok := a.Value.Any().(error); ok {
+		return slog.String(a.Key, err.Error())
+	}
+	return a
+}
 
 // WithAttrs adds attributes.
 func (s *sink) WithAttrs(attrs []slog.Attr) slog.Handler {
+	attrs = slices.Clone(attrs)
+	for i, a := range attrs {
+		attrs[i] = brief(a)
+	}
 	return s.with(func(h slog.Handler) slog.Handler { return h.WithAttrs(attrs) })
 }
 
