@@ -292,6 +292,34 @@ func TestRefusedReloadChangesNothing(t *testing.T) {
 	})
 }
 
+// TestUnsafeIsLoggedByAReload turns authentication off while the node runs: that was said at start alone.
+func TestUnsafeIsLoggedByAReload(t *testing.T) {
+	dir := t.TempDir()
+	config := func(options string) string {
+		return fmt.Sprintf("log {\noutput file %[1]s/log\n}\natlas {\ndb_path %[1]s/data\n%[2]s\n}\n", dir, options)
+	}
+	said := func() int {
+		text, err := os.ReadFile(dir + "/log")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(text), `"option":"unsafe_no_credentials"`)
+	}
+	mustLoad(t, config("credentials x"))
+	if got := said(); got != 0 {
+		t.Errorf("said %d times before it is in force", got)
+	}
+	mustLoad(t, config("unsafe_no_credentials"))
+	if got := said(); got != 1 {
+		t.Errorf("said %d times after the reload, want once", got)
+	}
+	mustLoad(t, "")
+	mustLoad(t, config("unsafe_no_credentials"))
+	if got := said(); got != 2 {
+		t.Errorf("said %d times after a start, too, want once more", got)
+	}
+}
+
 // TestDrainTimeout stops a frontend that does not come to an end by itself: the newest configuration says how long it gets.
 func TestDrainTimeout(t *testing.T) {
 	dir, c := t.TempDir(), newCoop(t)

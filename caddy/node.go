@@ -108,19 +108,14 @@ func openNode(log *slog.Logger, p *plan) (*node, error) {
 		return nil, err
 	}
 	n.drain.Store(int64(p.config.DrainTimeout))
-	n.warnOfUnsafe()
+	if n.config.UnsafeNoMinFreeSpace {
+		n.warnOf("unsafe_no_min_free_space")
+	}
 	n.group.Go(n.watch)
 	return n, nil
 }
 
-func (n *node) warnOfUnsafe() {
-	if n.config.UnsafeNoCredentials {
-		n.log.Warn("unsafe option in force", "option", "unsafe_no_credentials")
-	}
-	if n.config.UnsafeNoMinFreeSpace {
-		n.log.Warn("unsafe option in force", "option", "unsafe_no_min_free_space")
-	}
-}
+func (n *node) warnOf(option string) { n.log.Warn("unsafe option in force", "option", option) }
 
 // watch ends the process when the node has stopped because of its own disk.
 func (n *node) watch() {
@@ -134,8 +129,13 @@ func (n *node) watch() {
 
 // adopt makes a configuration that starts the one that the node logs to and takes live options from.
 func (n *node) adopt(log *slog.Logger, p *plan) {
+	last := len(n.adopted) - 1
+	warned := last >= 0 && n.adopted[last].plan.config.UnsafeNoCredentials
 	n.adopted = append(n.adopted, adoption{p, log})
 	n.follow()
+	if p.config.UnsafeNoCredentials && !warned {
+		n.warnOf("unsafe_no_credentials")
+	}
 }
 
 // follow takes what the newest configuration gives.
