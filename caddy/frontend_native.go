@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -118,7 +119,7 @@ func (SocketFrontend) CaddyModule() caddy.ModuleInfo {
 // Provision fills what was left out, and gives the socket's file one name whichever way it was written.
 func (s *SocketFrontend) Provision(caddy.Context) error {
 	s.Mode = cmp.Or(s.Mode, "0600")
-	if checkPath("socket", s.Path) != nil {
+	if checkSocketText(s.Path) != nil {
 		return nil // Validate says so
 	}
 	path, err := canonicalPath("socket", s.Path)
@@ -135,8 +136,16 @@ func (s *SocketFrontend) Validate() error {
 	return errors.Join(checkSocketPath(s.Path), err, s.check())
 }
 
+// checkSocketText looks at the path as it was written.
+func checkSocketText(path string) error {
+	if strings.HasPrefix(path, "@") {
+		return fmt.Errorf("socket %q begins with @: abstract sockets have no permissions", visible(path))
+	}
+	return checkPath("socket", path)
+}
+
 func checkSocketPath(path string) error {
-	if err := checkPath("socket", path); err != nil {
+	if err := checkSocketText(path); err != nil {
 		return err
 	}
 	if len(path) > socketPathMax {
@@ -182,7 +191,7 @@ func (s *SocketFrontend) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := oneArg(d, &s.Path); err != nil {
 		return err
 	}
-	if err := checkPath("socket", s.Path); err != nil {
+	if err := checkSocketText(s.Path); err != nil {
 		return d.WrapErr(err)
 	}
 	options := s.options()

@@ -176,6 +176,9 @@ func checkPlaceholder(secret string) error {
 
 // checkSecret holds for what a placeholder stands for, too. Its errors do not show the secret.
 func checkSecret(secret string) error {
+	if secret != "" && strings.TrimSpace(secret) == "" {
+		return errors.New("credentials is blank")
+	}
 	if len(secret) > CredentialsLenMax {
 		return fmt.Errorf("credentials length %d exceeds limit %d", len(secret), CredentialsLenMax)
 	}
@@ -198,7 +201,10 @@ func (n *Node) secret() (string, error) {
 	if !ok || got == "" {
 		return "", fmt.Errorf("credentials: placeholder {%s} gives nothing", name)
 	}
-	return got, checkSecret(got)
+	if err := checkSecret(got); err != nil {
+		return "", err
+	}
+	return got, nil
 }
 
 func (n *Node) connectProblems() []problem {
@@ -324,6 +330,8 @@ func checkPath(option, path string) error {
 	switch {
 	case path == "":
 		return fmt.Errorf("%s is not set", option)
+	case strings.HasPrefix(path, "~"):
+		return fmt.Errorf("%s %q begins with ~, which only a shell replaces: write the whole path, or ./~", option, visible(path))
 	case strings.ContainsFunc(path, unicode.IsControl):
 		return fmt.Errorf("%s %q holds a control character", option, path)
 	case filepath.Clean(path) == string(filepath.Separator):

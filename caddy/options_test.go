@@ -137,6 +137,10 @@ func TestBadCaddyfiles(t *testing.T) {
 		{"placeholder in path", "credentials x\ndb_path {env.HOME}/x", "placeholder"},
 		{"placeholder beside a password", base + "connect https://u:CANARY@{env.HOST}:1", "holds a user or password"},
 		{"root as path", "credentials x\ndb_path /../", "is the root of the file system"},
+		{"path of a home directory", "credentials x\ndb_path ~/data", `db_path "~/data" begins with ~, which only a shell replaces: write the whole path`},
+		{"socket in a home directory", base + "socket ~atlas/s", `socket "~atlas/s" begins with ~, which only a shell replaces`},
+		{"abstract socket", base + "socket @s", `socket "@s" begins with @: abstract sockets have no permissions`},
+		{"blank secret", "credentials \" \"\ndb_path /tmp/x", "credentials is blank"},
 		{"connect itself", base + "advertise db:4444\nconnect https://DB:4444", "own advertise address"},
 		{"connect itself by loopback", base + "advertise localhost:4444\nconnect https://127.0.0.1:4444", "own advertise address"},
 		{"connect itself by default port", base + "advertise db:443\nconnect https://db", "own advertise address"},
@@ -447,12 +451,14 @@ func TestSecretPlaceholder(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("ATLAS_TEST_SECRET", "from env")
+	t.Setenv("ATLAS_TEST_BLANK", " \n")
 	for _, c := range []struct{ credentials, want, wrong string }{
 		{credentials: "plain", want: "plain"},
 		{credentials: "{env.ATLAS_TEST_SECRET}", want: "from env"},
 		{credentials: "{file." + path + "}", want: "from file"},
 		{credentials: "{env.ATLAS_TEST_MISSING}", wrong: "gives nothing"},
 		{credentials: "{file." + path + ".missing}", wrong: "gives nothing"},
+		{credentials: "{env.ATLAS_TEST_BLANK}", wrong: "credentials is blank"},
 		{credentials: "{system.hostname}", want: "{system.hostname}"},
 		{credentials: "x{env.ATLAS_TEST_SECRET}", want: "x{env.ATLAS_TEST_SECRET}"},
 		{credentials: "{", want: "{"},
