@@ -396,3 +396,33 @@ func TestExportOfGrantsWithoutRows(t *testing.T) {
 	source.Principal = "" // who may not see the grants learns of no table by them
 	mustExport(t, ExportOptions{Target: source, Prefixes: []string{"empty"}}, cli.ExitError)
 }
+
+// Who imported a damaged file was told to go on, with the same file; and from a pipe not even that a part of it was written.
+func TestImportOfDamageSaysWhatIsWritten(t *testing.T) {
+	to, sink := dialReal(t)
+	file := fileOf(t, map[string]record{"t.a": {key: "t.a"}, "t.b": {key: "t.b"}})
+	data := mustRead(t, file)
+	for _, tt := range []struct {
+		bytes []byte
+		want  string
+	}{
+		{data[:len(data)-1], "export file is incomplete: it ends at byte "},
+		{append(bytes.Clone(data), 'x'), "export file is damaged: bytes follow its end"},
+	} {
+		if err := os.WriteFile(file, tt.bytes, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		notes := mustImport(t, ImportOptions{Target: sink, Path: file}, cli.ExitError)
+		if !strings.HasPrefix(notes, tt.want) || !strings.HasSuffix(notes, "\n  2 records are written; once the file is whole, go on with --resume\n") {
+			t.Errorf("got %q", notes)
+		}
+		var o, e bytes.Buffer
+		code := Import(t.Context(), ImportOptions{Target: sink, Quiet: true}, cli.Streams{In: bytes.NewReader(tt.bytes), Out: &o, Err: &e})
+		if code != cli.ExitError || !strings.HasPrefix(e.String(), tt.want) || !strings.HasSuffix(e.String(), "\n  2 records are written\n") {
+			t.Errorf("from a pipe: exit %d, %q", code, e.String())
+		}
+	}
+	if rows, _ := ends(t, to, "t"); len(rows) != 2 {
+		t.Errorf("%d rows", len(rows))
+	}
+}

@@ -171,10 +171,15 @@ func load(ctx context.Context, o ImportOptions, s cli.Streams, rd *reader, bar *
 		err = fmt.Errorf("%w\n  import as an admin, or leave what was granted out by --no-grants", err)
 	}
 	if err != nil {
-		if st.path != "" {
-			err = fmt.Errorf("%w\n  %d records are written; go on with --resume", err, l.next)
+		next := ""
+		switch {
+		case st.path == "": // nothing is known of it the next time
+		case errors.Is(err, ErrDamaged), errors.Is(err, ErrIncomplete):
+			next = "; once the file is whole, go on with --resume"
+		default:
+			next = "; go on with --resume"
 		}
-		return err
+		return fmt.Errorf("%w\n  %d records are written%s", err, l.next, next)
 	}
 	bar.Done()
 	left := ""
