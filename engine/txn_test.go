@@ -3,6 +3,7 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -552,6 +553,37 @@ func TestTxnIsRolledBackWhenIdle(t *testing.T) {
 	must(t, scan.Close())
 	_, err = s.Commit(ctx)
 	wantErr(t, err, engine.ErrConflict)
+}
+
+// A transaction that begins while the first write after a long pause is on its way to the disk commits. The group's time to read at stood
+// where the clock had stood when nobody wrote any more, so that the transaction was as old as the pause, and was refused for its age.
+func TestTxnBesideTheFirstWriteAfterAPause(t *testing.T) {
+	w, fs := newWall(), newFaultFS()
+	e := open(t, fs, func(o *engine.Options) { o.SweepInterval, o.Now = time.Hour, w.now })
+	put(t, trusted(e), "t.k", "1")
+	w.add(time.Hour)
+	fs.held.Store(true)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := trusted(e).Put(context.Background(), request("t.k", "2")); err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, "the sync of the clock's ceiling", func() bool { return fs.waiting.Load() == 1 })
+	fs.release <- struct{}{}
+	eventually(t, "the sync of the write", func() bool { return fs.waiting.Load() == 2 })
+	s := trusted(e)
+	must(t, s.Begin(t.Context()))
+	if got := get(t, s, "t.other"); got != absent {
+		t.Fatalf("a key that nobody wrote reads %s", got)
+	}
+	put(t, s, "t.other", "1")
+	fs.held.Store(false)
+	close(fs.release)
+	wg.Wait()
+	if _, err := s.Commit(t.Context()); err != nil {
+		t.Fatalf("commit of a transaction that has just begun: %v", err)
+	}
 }
 
 // G25, G26: TestTxnMemory: open transactions share a bounded memory; what does not fit is refused, and room comes back with every end.

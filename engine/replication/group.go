@@ -51,7 +51,12 @@ func (g *group) begin(clock *hlc.Clock) {
 		if n == 0 {
 			// So that readers do not go back from the times that they read at, and judged by, while nothing was under way.
 			g.began.Store(clock.Wall())
-			g.visible.Store(max(g.visible.Load(), clock.Read()))
+			// A reading of Read would stand where the clock stood when nobody wrote any more, and what is read meanwhile would be as old.
+			at, err := clock.Now()
+			if err != nil {
+				at = clock.Read()
+			}
+			g.visible.Store(max(g.visible.Load(), at))
 		}
 		if g.inFlight.CompareAndSwap(n, n+1) {
 			return
