@@ -168,7 +168,7 @@ func dirError(dir string, err error) error {
 	case errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%w: %s: %w", ErrReadOnly, dir, err)
 	case lacksRoom(err):
-		return fmt.Errorf("%w: %s: %w", ErrDiskFull, dir, err)
+		return fmt.Errorf("%w: %s: %w", roomError(err), dir, err)
 	}
 	return fmt.Errorf("data directory %s: %w", dir, err)
 }

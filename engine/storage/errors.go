@@ -2,7 +2,10 @@
 
 package storage
 
-import "errors"
+import (
+	"errors"
+	"syscall"
+)
 
 // What a caller decides on. Every error of this package that has one of these causes wraps it.
 var (
@@ -18,7 +21,8 @@ var (
 	ErrCorrupt = errors.New("stored data is corrupt")
 	// ErrReadOnly: the file system, its permissions or the options forbid writing.
 	ErrReadOnly = errors.New("data directory is read-only")
-	// ErrDiskFull: there is no room. Nothing of the batch was applied; reads go on; writes are taken again when space returns.
+	// ErrDiskFull: there is no room, or no file handle. Nothing of the batch was applied; reads go on; writes are taken again when
+	// there is.
 	ErrDiskFull = errors.New("disk is full")
 	// ErrClosed: the store has been closed.
 	ErrClosed = errors.New("store is closed")
@@ -28,3 +32,24 @@ var (
 	// ErrTooLarge: an argument exceeds a limit of limits.go. Nothing was applied.
 	ErrTooLarge = errors.New("exceeds a storage limit")
 )
+
+// noHandlesError is an ErrDiskFull that says what is lacking.
+type noHandlesError struct{}
+
+// Error says it.
+func (noHandlesError) Error() string { return "no file handles are left" }
+
+// Is makes it an ErrDiskFull.
+func (noHandlesError) Is(target error) bool { return target == ErrDiskFull }
+
+func lacksHandles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// roomError names what err, for which lacksRoom holds, found missing.
+func roomError(err error) error {
+	if lacksHandles(err) {
+		return noHandlesError{}
+	}
+	return ErrDiskFull
+}

@@ -68,8 +68,7 @@ func (g *guardFS) isTable(name string) bool {
 
 // lacksRoom says whether waiting may help.
 func lacksRoom(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
-		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || lacksHandles(err)
 }
 
 // freeze stops all writing for good. A disk that is still full at Close is no failure: what was synced is safe, and Close

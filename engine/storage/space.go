@@ -34,6 +34,7 @@ type space struct {
 	ballast int64
 
 	latched atomic.Bool // the disk was full, and room has not been proven since
+	handles atomic.Bool // what was last lacking are file handles
 	held    atomic.Bool // the ballast is in place
 	opening atomic.Bool // Open is under way: do not wait
 	cutOff  atomic.Bool // Close could not write the end of the log
@@ -103,6 +104,9 @@ func (s *space) admit(n int, u urgency) error {
 	}
 	if s.latched.Load() {
 		s.refusals.Add(1)
+		if s.handles.Load() {
+			return fmt.Errorf("%w: waiting for some; the process has too many files and connections open for its limit", noHandlesError{})
+		}
 		return fmt.Errorf("%w: waiting for space on the file system of %s", ErrDiskFull, s.dir)
 	}
 	if s.minFree == 0 || u == urgent {
@@ -154,8 +158,9 @@ func (s *space) wrote(n int) { s.sinceCheck.Add(int64(n)) }
 func (s *space) full() bool { return s.latched.Load() || s.low.Load() }
 
 func (s *space) latch(err error) {
+	s.handles.Store(lacksHandles(err))
 	if s.latched.CompareAndSwap(false, true) {
-		s.health.log.Error("disk is full, writes are refused", "error", err)
+		s.health.log.Error(roomError(err).Error()+", writes are refused", "error", err)
 	}
 	select {
 	case s.wake <- struct{}{}:

@@ -227,7 +227,7 @@ func (s *Store) openError(err error) error {
 	switch {
 	case errors.Is(err, ErrDiskFull), errors.Is(err, ErrCorrupt):
 	case lacksRoom(err):
-		err = fmt.Errorf("%w: %w", ErrDiskFull, err)
+		err = fmt.Errorf("%w: %w", roomError(err), err)
 	case errors.Is(err, pebble.ErrCorruption):
 		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}

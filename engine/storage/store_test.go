@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -505,6 +506,46 @@ func TestBallastOfAnEarlierStart(t *testing.T) {
 		t.Fatalf("the disk was full %d times, want once", met.Load())
 	}
 	mustClose(t, s)
+}
+
+// TestFileHandlesAreNotSpace: a process without file handles was told that its disk is full, and whoever looked found gigabytes free.
+func TestFileHandlesAreNotSpace(t *testing.T) {
+	var none atomic.Bool
+	mem := vfs.NewMem()
+	o := memOptions(withFaults(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if !none.Load() || op.Kind != errorfs.OpCreate {
+			return nil
+		}
+		return &os.PathError{Op: "open", Path: op.Path, Err: syscall.EMFILE}
+	})))
+	o.SpaceWait = time.Millisecond
+	says := func(err error) {
+		t.Helper()
+		if !errors.Is(err, ErrDiskFull) || !strings.Contains(err.Error(), "no file handles are left") || strings.Contains(err.Error(), "disk is full") {
+			t.Errorf("got %v", err)
+		}
+	}
+	mustClose(t, mustOpen(t, o))
+	none.Store(true)
+	_, err := Open(o)
+	says(err)
+
+	none.Store(false)
+	s := mustOpen(t, o)
+	defer mustClose(t, s)
+	none.Store(true) // not even the probe that would show that there is room
+	s.space.latch(&os.PathError{Op: "open", Path: "x.sst", Err: syscall.EMFILE})
+	b := s.NewBatch()
+	defer b.Close()
+	b.PutVersion("g", []byte(".a"), 10, 0, Version{Value: []byte("x")})
+	says(b.Commit(true))
+
+	// The same disk is full a moment later.
+	s.space.latch(syscall.ENOSPC)
+	if err := b.Commit(true); !errors.Is(err, ErrDiskFull) || !strings.Contains(err.Error(), "disk is full") {
+		t.Errorf("got %v", err)
+	}
+	none.Store(false)
 }
 
 // TestBatchesUnderWayTakeRoom: the watermark counts what was handed over until it is durable, since no file may have it yet.
