@@ -42,8 +42,8 @@ type Options struct {
 	Width func() int
 	// History is walked through with the arrow keys; nil: none. ReadLine does not add to it.
 	History *History
-	// Complete gives the ways to complete the word that ends at byte pos of line: candidates replace line[start:pos].
-	// nil: none.
+	// Complete gives the ways to complete the word that ends at byte pos of line: candidates replace line[start:pos]. Behind the
+	// only one a blank is put, unless it ends with a dot or a slash, behind which the word goes on. nil: none.
 	Complete func(line string, pos int) (start int, candidates []Candidate)
 }
 
@@ -273,7 +273,7 @@ func (e *Editor) search() (done bool, err error) {
 	pattern, at := "", e.o.History.Len()
 	find := func(from int) {
 		for i := from; i >= 0; i-- {
-			if j := strings.Index(e.o.History.At(i), pattern); j >= 0 && pattern != "" {
+			if j := indexSmart(e.o.History.At(i), pattern); j >= 0 && pattern != "" {
 				at = i
 				e.line, e.pos = e.o.History.At(i), j
 				return
@@ -315,6 +315,25 @@ func (e *Editor) search() (done bool, err error) {
 	}
 }
 
+// indexSmart finds pattern in line: in ASCII letters of either case, unless pattern holds a capital, which asks for these.
+func indexSmart(line, pattern string) int {
+	if i := strings.Index(line, pattern); i >= 0 || pattern != lowerASCII(pattern) {
+		return i
+	}
+	return strings.Index(lowerASCII(line), pattern)
+}
+
+// lowerASCII leaves every byte where it is.
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
 // complete is Tab: it inserts what all candidates share; when that is nothing, a second Tab lists them.
 func (e *Editor) complete(again bool) {
 	if e.o.Complete == nil {
@@ -332,7 +351,7 @@ func (e *Editor) complete(again bool) {
 			shared = shared[:len(shared)-n]
 		}
 	}
-	if len(candidates) == 1 && !strings.HasSuffix(shared, ".") && !strings.HasPrefix(e.line[e.pos:], " ") {
+	if len(candidates) == 1 && !strings.HasSuffix(shared, ".") && !strings.HasSuffix(shared, "/") && !strings.HasPrefix(e.line[e.pos:], " ") {
 		shared += " "
 	}
 	word := e.line[start:e.pos]

@@ -180,6 +180,7 @@ func TestEditing(t *testing.T) {
 		{"history", "one\rtwo\r\x1b[A\x1b[A\r\x10\x1b[A\x1b[B\x0e\x0eend\r", `"one" "two" "one" "end"`},
 		{"history keeps what was typed", "one\rtw\x1b[A\x1b[Bo\r", `"one" "two"`},
 		{"search", "KEY GET a.b\rSCAN t\rKEY PUT a.b c\r\x12KEY\x12\r", `"KEY GET a.b" "SCAN t" "KEY PUT a.b c" "KEY GET a.b"`},
+		{"search in either case", "KEY GET a.b\rscan T\r\x12key\r\x12SCAN\x07x\r", `"KEY GET a.b" "scan T" "KEY GET a.b" "x"`},
 		{"search then edit", "alpha\rbeta\r\x12alp\x05s\r", `"alpha" "beta" "alphas"`},
 		{"search given up", "alpha\rmine\x12alp\x07!\r", `"alpha" "mine!"`},
 		{"search backspace, nothing found", "alpha\r\x12x\x7falp\r", `"alpha" "alpha"`},

@@ -21,6 +21,7 @@ type command struct {
 	sub2  string // third word, upper case
 	into  string // FILE of `> FILE`
 	from  string // FILE of `< FILE` or `@FILE`
+	file  string // either of them as typed, with what stands behind it
 
 	options string // of a KEY BLOB SET with such a FILE: what line lacks behind the length
 }
@@ -76,7 +77,7 @@ func (c *command) redirectable() bool {
 
 func (c *command) cutTarget() {
 	if before, file, ok := strings.Cut(c.line, " > "); ok && strings.TrimSpace(file) != "" {
-		c.line, c.into = strings.TrimRight(before, " \t"), fileName(strings.TrimSpace(file))
+		c.line, c.into, c.file = strings.TrimRight(before, " \t"), fileName(strings.TrimSpace(file)), strings.TrimLeft(file, " \t")
 	}
 }
 
@@ -90,7 +91,7 @@ func (c *command) cutSource(words []string) {
 		rest = strings.TrimLeftFunc(rest, unicode.IsSpace)
 		if i >= 4 && (word[0] == '<' || word[0] == '@') && !strings.EqualFold(words[i-1], "PRINCIPAL") {
 			if file := strings.TrimSpace(rest[1:]); file != "" {
-				c.from = fileName(file)
+				c.from, c.file = fileName(file), strings.TrimLeft(rest[1:], " \t")
 				c.line, c.options = strings.Join(words[:4], " "), strings.Join(words[4:i], " ")
 			}
 			return

@@ -82,6 +82,10 @@ var grammar = []usage{
 
 // complete gives the ways to complete the word before pos.
 func (sh *shell) complete(line string, pos int) (int, []lineedit.Candidate) {
+	if c := parse(line[:pos] + "?"); c.file != "" { // the ? is a name where there is none yet
+		typed := strings.TrimSuffix(c.file, "?")
+		return pos - len(typed), fileCandidates(typed)
+	}
 	start := strings.LastIndexByte(line[:pos], ' ') + 1
 	before := strings.Fields(line[:start])
 	if len(before) > 0 && strings.HasPrefix(before[0], "[ID:") {

@@ -494,3 +494,39 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 }
+
+// Behind < and > a Tab did nothing, or told of tables.
+func TestCompletionOfFiles(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("HOME", dir)
+	t.Chdir(dir)
+	for _, name := range []string{"one file", "other", "more/inside", ".hidden", "bad\nname"} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sh := &shell{}
+	for line, want := range map[string]string{
+		"KEY BLOB SET a.b < ":                "KEY BLOB SET a.b < [more/ one file other]",
+		"key blob set a.b ttl 5s <o":         "key blob set a.b ttl 5s <[one file other]",
+		"KEY BLOB SET a.b @one f":            "KEY BLOB SET a.b @[one file]",
+		"KEY BLOB SET a.b < ~/m":             "KEY BLOB SET a.b < [~/more/]",
+		"KEY BLOB GET a.b > more/":           "KEY BLOB GET a.b > [more/inside]",
+		"[ID:1] SCAN t > " + dir + "/oth":    "[ID:1] SCAN t > [" + dir + "/other]",
+		"KEY GET a.b > .":                    "KEY GET a.b > [.hidden]",
+		"KEY BLOB GET a.b > none/":           "KEY BLOB GET a.b > []",
+		`KEY BLOB GET a.b > "o`:              `KEY BLOB GET a.b > []`,
+		"KEY BLOB SET a.b PRINCIPAL @o":      "KEY BLOB SET a.b PRINCIPAL []",
+		"KEY PUT a.b > o":                    "KEY PUT a.b > []",
+		"KEY BLOB SET a.b < one file behind": "KEY BLOB SET a.b < []",
+	} {
+		start, got := sh.complete(line, len(line))
+		var names []string
+		for _, c := range got {
+			names = append(names, c.Text)
+		}
+		if shown := line[:start] + "[" + strings.Join(names, " ") + "]"; shown != want {
+			t.Errorf("%q: %q, want %q", line, shown, want)
+		}
+	}
+}
