@@ -32,7 +32,7 @@ func newMetrics(e *Engine, registry prometheus.Registerer) (*metrics, error) {
 	m.counter("atlas_replication_failed_batches_total", "batches that storage refused", r.Failed.Load)
 	m.counter("atlas_replication_group_loads_total", "groups that came into memory", r.GroupLoads.Load)
 	m.counter("atlas_replication_stamps_total", "acceptor records that went to the disk as a stamp on the only version written", r.Carried.Load)
-	m.counter("atlas_replication_group_reads_total", "those of them for which the disk had to be asked", r.GroupReads.Load)
+	m.counter("atlas_replication_group_reads_total", "groups that came into memory and for which the disk had to be asked", r.GroupReads.Load)
 	m.collector(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "atlas_replication_batch_seconds_total", Help: "time from the intake of a batch until it was durable",
 	}, func() float64 { return time.Duration(r.BatchNanos.Load()).Seconds() }))
@@ -47,7 +47,7 @@ func newMetrics(e *Engine, registry prometheus.Registerer) (*metrics, error) {
 	m.counter("atlas_engine_collected_changes_total", "change records removed", m.collectedChanges.Load)
 	m.counter("atlas_engine_sweep_failures_total", "rounds of housekeeping that failed", m.sweepFailures.Load)
 	m.gauge("atlas_engine_transactions", "transactions that are open", func() float64 { return float64(e.txns.len()) })
-	m.gauge("atlas_engine_transactions_memory_bytes", "memory that they are charged for", func() float64 { return float64(e.txns.held.Load()) })
+	m.gauge("atlas_engine_transactions_memory_bytes", "memory that open transactions are charged for", func() float64 { return float64(e.txns.held.Load()) })
 	m.counter("atlas_engine_transactions_expired_total", "transactions rolled back because they were idle or open for too long", m.reapedTxns.Load)
 	m.gauge("atlas_engine_ready", "1 while the node serves", func() float64 {
 		if e.Ready() != nil {

@@ -34,7 +34,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		Name: "atlas_socket_connections", Help: "Open client connections.",
 	}))
 	connections := register(reg, &errs, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "atlas_socket_connections_total", Help: "Client connections, by whether they were accepted or refused.",
+		Name: "atlas_socket_connections_total", Help: "Client connections, by what became of them: accepted, refused or cut.",
 	}, []string{"result"}))
 	m.accepted = connections.WithLabelValues("accepted")
 	m.refused = connections.WithLabelValues("refused")
