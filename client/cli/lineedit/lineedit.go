@@ -134,6 +134,7 @@ func (e *Editor) handle(k key) (done bool, err error) {
 	case keyPaste:
 		return e.paste(k.text), nil
 	case ctrl('C'):
+		e.set(e.line, len(e.line))
 		e.out.WriteString("^C\r\n")
 		return false, ErrInterrupt
 	case ctrl('D'):

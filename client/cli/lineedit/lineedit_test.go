@@ -210,6 +210,7 @@ func TestScreen(t *testing.T) {
 		{"wide at the margin", "abcdefg漢x\r", "> abcdefg\n漢x\n>"},
 		{"control characters", "\x1b[200~a\x1b[31m\tb\x1b[201~\r", "> a^[[31m\nb\n>"},
 		{"interrupt", "ab\x03", "> ab^C\n>"},
+		{"interrupt in the middle", "abcdefghijk\x01\x03", "> abcdefgh\nijk^C\n>"},
 		{"pasted lines are echoed", "\x1b[200~one\ntwo\nthr\x1b[201~\r", "> one\n> two\n> thr\n>"},
 		{"search", "alpha\r\x12ph\r", "> alpha\n> alpha\n>"},
 		{"clear screen", "one\rtw\x0co\r", "> two\n>"},
