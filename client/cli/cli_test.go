@@ -145,6 +145,32 @@ func TestTarget(t *testing.T) {
 	}
 }
 
+// Who gave the node's directory, or a file, was told that nobody listened there.
+func TestExplainNoSocket(t *testing.T) {
+	dir := t.TempDir()
+	(&fakenode.Node{}).StartAt(t, filepath.Join(dir, "socket"))
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for endpoint, want := range map[string]string{
+		dir:            "this is a directory: the socket in it is " + dir + "/socket",
+		"unix:" + file: "there is something else than a socket: give the path of a node's socket",
+	} {
+		target := cli.Target{Endpoint: endpoint}
+		o, err := target.ClientOptions()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = client.Connect(t.Context(), o); err == nil {
+			t.Fatalf("%s: connected", endpoint)
+		}
+		if got := target.Explain(err); !strings.HasSuffix(got, "\n  "+want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // Each way in which a TLS address is commonly wrong is told by what to do about it, and nothing is told twice.
 func TestExplainTLS(t *testing.T) {
 	cert, ca := certificate(t)

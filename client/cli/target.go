@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -76,10 +77,33 @@ func (t *Target) Explain(err error) string {
 		reason = op.Err // likewise
 	}
 	text := "cannot connect to " + t.Endpoint + ": " + reason.Error()
-	if h := hint(err); h != "" {
+	h := t.noSocket()
+	if h == "" {
+		h = hint(err)
+	}
+	if h != "" {
 		text += "\n  " + h
 	}
 	return text
+}
+
+// noSocket says what a Unix socket's path is that is none; "" when there is nothing to say.
+func (t *Target) noSocket() string {
+	e, err := client.ParseEndpoint(t.Endpoint)
+	if err != nil || e.Network != "unix" {
+		return ""
+	}
+	info, err := os.Stat(e.Address)
+	if err != nil || info.Mode().Type() == fs.ModeSocket {
+		return ""
+	}
+	inside := filepath.Join(e.Address, "socket") // where a node's directory has it, as a rule
+	switch info, err := os.Stat(inside); {
+	case err == nil && info.Mode().Type() == fs.ModeSocket:
+		return "this is a directory: the socket in it is " + inside
+	default:
+		return "there is something else than a socket: give the path of a node's socket"
+	}
 }
 
 // hint is what to look at; "" when there is nothing to say.
