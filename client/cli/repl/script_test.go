@@ -284,6 +284,21 @@ func (l *lineReader) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// That standard output could not be written was said twice.
+func TestScriptCannotWrite(t *testing.T) {
+	var e bytes.Buffer
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("this system has no full device:", err)
+	}
+	defer func() { _ = full.Close() }() // nothing was written
+	path := (&fakenode.Node{}).Start(t)
+	code := Run(t.Context(), Options{Target: cli.Target{Endpoint: path}}, cli.Streams{In: strings.NewReader("KEY GET t.a\nKEY GET t.a\n"), Out: full, Err: &e})
+	if code != cli.ExitError || e.String() != "write: write /dev/full: no space left on device\n" {
+		t.Errorf("exit %d, %q", code, e.String())
+	}
+}
+
 // A script that waits for its next line ends with its context.
 func TestScriptEndsWithContext(t *testing.T) {
 	r, w, err := os.Pipe()

@@ -150,7 +150,9 @@ func (sh *shell) flushed(err error) error {
 		return err
 	}
 	if ferr := sh.print.flush(); ferr != nil {
-		sh.say("write: %v", ferr)
+		if sh.interactive { // else finish says it
+			sh.say("write: %v", ferr)
+		}
 		return errQuit
 	}
 	return err
