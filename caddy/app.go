@@ -226,6 +226,9 @@ func (a *App) Stop() error {
 	return errors.Join(errs...)
 }
 
+// Cleanup lets go of what is held still: Caddy may abandon a configuration after its start without a Stop.
+func (a *App) Cleanup() error { return a.Stop() }
+
 // tightenAutosave keeps other users from the copy of the configuration that Caddy saves after each start, should that
 // file have been made readable for them: Caddy makes it 0600, but leaves the mode of one that exists.
 func tightenAutosave(log *slog.Logger) {
@@ -320,6 +323,7 @@ func (p *plan) status() nodeStatus {
 }
 
 var (
-	_ caddy.App         = (*App)(nil)
-	_ caddy.Provisioner = (*App)(nil)
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
 )

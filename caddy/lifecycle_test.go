@@ -292,6 +292,31 @@ func TestRefusedReloadChangesNothing(t *testing.T) {
 	})
 }
 
+// TestConfigurationThatCaddyAbandons fails behind the start of the apps, where Caddy starts its remote endpoint and loads further
+// configurations: it cleans up then, but stops no app. The node and its socket could not be closed any more but with the process.
+func TestConfigurationThatCaddyAbandons(t *testing.T) {
+	dir := t.TempDir()
+	config := fmt.Sprintf("atlas {\ncredentials x\ndb_path %s/data\ndrain_timeout 1h\n}\n", dir)
+	mustLoad(t, config)
+	adapted, err := adapt("{\nadmin off\npersist_config off\nstorage file_system " + dir + "/caddy\n" + strings.Replace(config, "1h", "1m", 1) + "}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := strings.Replace(string(adapted), `"config":{`, `"config":{"load":{"module":"nowhere"},`, 1)
+	if err := caddy.Load([]byte(broken), true); err == nil || !strings.Contains(err.Error(), "caddy.config_loaders.nowhere") {
+		t.Fatalf("got %v", err)
+	}
+	wantRunning(t, 2)
+	nodes.Range(func(_, value any) bool {
+		if got := time.Duration(value.(*node).drain.Load()); got != time.Hour {
+			t.Errorf("the drain timeout is %v, want that of the configuration that goes on", got)
+		}
+		return true
+	})
+	mustLoad(t, "")
+	wantRunning(t, 0)
+}
+
 // TestUnsafeIsLoggedByAReload turns authentication off while the node runs: that was said at start alone.
 func TestUnsafeIsLoggedByAReload(t *testing.T) {
 	dir := t.TempDir()
