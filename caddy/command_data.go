@@ -64,12 +64,24 @@ Operations of --mix:
 		if o.Duration == 0 && o.Count == 0 {
 			return usageError(cmd, "--duration 0s: want more than 0, or --count")
 		}
+		if o.WarmUp < 0 {
+			return usageError(cmd, "--warm-up %v: want at least 0s", o.WarmUp)
+		}
+		o.WarmUp = noWarmUp(o.WarmUp)
 		return nil
 	}
 	program(cmd, func(ctx context.Context, args []string) int {
 		return target(cmd, &o.Target, args[0], func() int { return bench.Run(ctx, o, cli.OSStreams()) })
 	})
 	return cmd
+}
+
+// noWarmUp is what bench wants for none at all: 0 is its default.
+func noWarmUp(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // indent sets the lines of a help text apart from what is around.
