@@ -514,7 +514,8 @@ func (e *Editor) wordLeft() int {
 			i -= n
 		}
 	}
-	return i
+	start, _ := e.around(i)
+	return start
 }
 
 func (e *Editor) wordRight() int {
@@ -528,7 +529,18 @@ func (e *Editor) wordRight() int {
 			i += n
 		}
 	}
-	return i
+	_, end := e.around(i)
+	return end
+}
+
+// around is i, twice, or where byte i is within a character, as between a letter and its accent, the bounds of that.
+func (e *Editor) around(i int) (start, end int) {
+	if start = e.previous(i); start < i {
+		if end = e.next(start); end > i {
+			return start, end
+		}
+	}
+	return i, i
 }
 
 func wordRune(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' }

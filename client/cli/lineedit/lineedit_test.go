@@ -174,6 +174,8 @@ func TestEditing(t *testing.T) {
 		{"kill words", "one two three\x1b\x7f\x01\x1bd\r", `" two "`},
 		{"transpose", "abdc\x14\x01\x06\x14\r", `"bacd"`},
 		{"wide and combined characters", "漢字e\u0301x\x1b[D\x1b[D\x7f\x1b[D!\r", "\"!漢e\u0301x\""},
+		{"a word ends behind its accent", "xe\u0301 y\x01\x1bf\x7f\r", `"x y"`},
+		{"a word begins before its accent", "-\u0301a\x1bb\x7f\r", `"a"`},
 		{"flag is one character", "\U0001f1e9\U0001f1eaa\x1b[D\x7f\r", `"a"`},
 		{"invalid bytes", "a\xffb\r", "\"a\ufffdb\""},
 		{"unknown sequences", "a\x1b[99~\x1b[?1;2c\x1bzb\r", `"ab"`},
