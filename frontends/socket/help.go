@@ -48,7 +48,7 @@ var usages = []usage{
 	{authUsage, []string{"Acts as that one, proven by the secret."}},
 	{secretUsage, []string{"Sets the secret of a principal, 8 to 1024 bytes: one's own, or as an admin any."}},
 	{grantUsage, []string{aboutACL}},
-	{revokeUsage, []string{aboutACL}},
+	{revokeUsage, []string{"Takes a grant back; of what is not granted it is OK.", aboutACL}},
 	{grantsUsage, []string{"Shows what is granted on a table and its keys, as far as one may grant there; (none): closed to all but admins."}},
 	{"TABLE LIST", []string{"Lists the tables that have rows."}},
 	{"TABLE INFO <table>", []string{"Shows a table's group, owner, rows, size and requests."}},
@@ -99,8 +99,11 @@ func (u usage) begins(wanted string) bool {
 	return slices.Contains(strings.Split(u.form, " | "), wanted) // BEGIN | COMMIT | ROLLBACK
 }
 
-// mentions says whether the words stand in the command's form, as words of their own.
+// mentions says whether the words stand in the command's form, as words of their own: together, or the first of them where the
+// command begins and the others further on, as in TABLE PIN, KEY TTL.
 func (u usage) mentions(wanted string) bool {
 	words := strings.FieldsFunc(u.form, func(r rune) bool { return !unicode.IsLetter(r) })
-	return strings.Contains(" "+strings.Join(words, " ")+" ", " "+wanted+" ")
+	form := " " + strings.Join(words, " ") + " "
+	first, rest, _ := strings.Cut(wanted, " ")
+	return strings.Contains(form, " "+wanted+" ") || rest != "" && words[0] == first && strings.Contains(form, " "+rest+" ")
 }

@@ -125,14 +125,14 @@ func parse(line []byte, c *command) error {
 	return invalid("unknown command %s: HELP lists what there is", show(first))
 }
 
-// show quotes a word of the client's for an error text, cut to a length that suits a line.
+// show quotes a word of the client's, or some with a space between, for an error text, cut to a length that suits a line.
 func show(word []byte) string {
 	const most = 48
 	b := make([]byte, 0, most+4)
 	b = append(b, '"')
 	for len(word) > 0 && len(b) < most {
 		r, size := utf8.DecodeRune(word)
-		if (r == utf8.RuneError && size <= 1) || isUnprintable(r) {
+		if (r == utf8.RuneError && size <= 1) || r != ' ' && isUnprintable(r) {
 			b = append(b, '?')
 		} else {
 			b = append(b, word[:size]...)
