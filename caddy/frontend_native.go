@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -243,9 +244,26 @@ func (t *TCPFrontend) Provision(ctx caddy.Context) error {
 	if err := policies.Provision(ctx); err != nil {
 		return err
 	}
+	config := policies[0].TLSConfig
+	config.GetCertificate = t.noticed(config.GetCertificate, ctx.Slogger())
 	t.managed = policies.TLSConfig(ctx)
 	return nil
 }
+
+// noticed is find, but logs that there is no certificate: once, for that may be the mistake of a client, too.
+func (t *TCPFrontend) noticed(find findCertificate, log *slog.Logger) findCertificate {
+	var said atomic.Bool
+	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		found, err := find(hello)
+		if err != nil && said.CompareAndSwap(false, true) {
+			log.Warn("no certificate for a client: the name that it asks for, or else server_name, must be that of a site that is served "+
+				"with TLS; this is logged once", "listen", t.Listen, "server_name", t.ServerName)
+		}
+		return found, err
+	}
+}
+
+type findCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
 // Validate reports every problem at once.
 func (t *TCPFrontend) Validate() error {

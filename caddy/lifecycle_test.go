@@ -590,6 +590,30 @@ func trust(t *testing.T, adapted []byte) string {
 	return string(got)
 }
 
+// TestMissingCertificateIsLogged serves the native protocol where no site has a certificate: clients saw an internal error, and the log was
+// silent. It says so once, however many clients come.
+func TestMissingCertificateIsLogged(t *testing.T) {
+	dir := t.TempDir()
+	mustLoad(t, fmt.Sprintf("log {\noutput file %[1]s/log\n}\natlas {\ncredentials x\ndb_path %[1]s/data\nlisten 127.0.0.1:0\n}\n", dir))
+	var address string
+	listeners.Range(func(_, value any) bool {
+		address = value.(*frontend).served.(*socket.Server).Addr().String()
+		return true
+	})
+	for range 3 {
+		if c, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true}); err == nil {
+			t.Error(c.Close(), "a certificate that nobody gave")
+		}
+	}
+	text, err := os.ReadFile(dir + "/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "no certificate for a client"); n != 1 || !strings.Contains(string(text), `"server_name":"127.0.0.1"`) {
+		t.Errorf("said %d times, want once: %s", n, text)
+	}
+}
+
 // TestCertificateFilesAreRead serves the native protocol with a certificate from files, replaces the files, and reloads:
 // connections stay, and new ones see the new certificate.
 func TestCertificateFilesAreRead(t *testing.T) {
