@@ -40,6 +40,7 @@ type plan struct {
 	held *runningNode
 	// running is held once it is whole, for requests that come meanwhile.
 	running atomic.Pointer[runningNode]
+	died    atomic.Bool // it had stopped for good when it was closed
 }
 
 // runningNode is a node and the frontends of it that one configuration uses. It does not change once it is whole.
@@ -209,6 +210,7 @@ func (a *App) Stop() error {
 	}
 	var group sync.WaitGroup
 	for _, p := range a.plans {
+		p.died.Store(p.dead())
 		p.running.Store(nil)
 		if p.held == nil {
 			continue
@@ -281,7 +283,7 @@ func (r *runningNode) ready() error {
 func (p *plan) dead() bool {
 	running := p.running.Load()
 	if running == nil {
-		return false
+		return p.died.Load()
 	}
 	select {
 	case <-running.node.engine.Done():

@@ -5,16 +5,20 @@ package caddy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/atlas-edge/atlas/engine"
 )
 
 // newTestHandler is a handler whose node is not started.
@@ -75,6 +79,43 @@ func TestHandlerPaths(t *testing.T) {
 			t.Errorf("%s %s: %d, passed on %d times, %q; want %d, %d, %q", c.method, c.target, code, passed, body, c.code, c.passed, c.body)
 		}
 	}
+}
+
+// TestHealthOfANodeThatDied takes a node's files away, and stops the process as that does: until it has ended, which sites may hold up,
+// it is not well. It said ok again once the node was closed.
+func TestHealthOfANodeThatDied(t *testing.T) {
+	dir := t.TempDir()
+	e, err := engine.Open(t.Context(), engine.Options{Dir: dir, MinFreeBytes: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	n := &node{dir: dir, engine: e, log: quiet, sink: newSink(quiet.Handler()), stop: make(chan struct{})}
+	nodes.LoadOrStore(dir, n)
+	h := newTestHandler(t)
+	h.plan.held = &runningNode{node: n}
+	h.plan.running.Store(h.plan.held)
+	want := func(code int) {
+		t.Helper()
+		if got, body, _ := serve(h, httptest.NewRequest("GET", "/healthz", nil)); got != code {
+			t.Errorf("healthz: %d %q, want %d", got, body, code)
+		}
+	}
+	want(200)
+
+	if err := os.RemoveAll(dir + "/pebble"); err != nil {
+		t.Fatal(err)
+	}
+	session := e.NewSession(engine.SessionOptions{Trusted: true})
+	for blob := make([]byte, 1<<20); err == nil; {
+		_, err = session.Put(t.Context(), engine.PutRequest{Key: []byte("a.b"), Value: blob})
+	}
+	<-e.Done()
+	want(503)
+	if err := errors.Join(session.Close(), (&App{plans: []*plan{h.plan}}).Stop()); err == nil {
+		t.Error("it closed as if nothing had happened")
+	}
+	want(503)
 }
 
 // TestStatusFrom asks from several addresses: headers do not count, and who may not see the status does not see why the
