@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 //
 //	start NAME ARGS...            runs atlasdb ARGS... meanwhile; what it says goes to NAME.log
 //	signal NAME SIGNAL CODE       sends a signal and waits for the exit code; CODE signal: killed by it
+//	raise NAME SIGNAL             sends a signal and waits for nothing
 //	finish NAME CODE              waits for the exit code
 //	logged NAME REGEXP            waits until the log matches
 //	http SOCKET METHOD PATH CODE [REGEXP]   asks over a Unix socket until code and body fit
@@ -74,7 +75,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": start, "signal": sendSignal, "finish": finish, "logged": logged, "http": httpUnix, "https": httpTLS,
+			"start": start, "raise": raise, "signal": sendSignal, "finish": finish, "logged": logged, "http": httpUnix, "https": httpTLS,
 			"open": open, "say": say, "send": send, "fill": fill, "hangup": hangup, "mode": mode, "port": port, "flip": flip,
 		},
 	})
@@ -166,14 +167,26 @@ func (p *process) mustEnd(ts *testscript.TestScript, want int) {
 	}
 }
 
+func (p *process) raise(ts *testscript.TestScript, name string) syscall.Signal {
+	signal, ok := map[string]syscall.Signal{
+		"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "KILL": syscall.SIGKILL, "USR1": syscall.SIGUSR1,
+	}[name]
+	if !ok {
+		ts.Fatalf("unknown signal %s", name)
+	}
+	ts.Check(p.cmd.Process.Signal(signal))
+	return signal
+}
+
+func raise(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, 2)
+	storyOf(ts).process(ts, args[0]).raise(ts, args[1])
+}
+
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 3, 3)
-	signal, ok := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL}[args[1]]
-	if !ok {
-		ts.Fatalf("unknown signal %s", args[1])
-	}
 	p := storyOf(ts).process(ts, args[0])
-	ts.Check(p.cmd.Process.Signal(signal))
+	signal := p.raise(ts, args[1])
 	want := -int(signal)
 	if args[2] != "signal" {
 		var err error
