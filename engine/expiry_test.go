@@ -120,3 +120,34 @@ func TestRenewalOnItsWayToTheDisk(t *testing.T) {
 		})
 	}
 }
+
+// What a reader found expired stays so while a write of its group waits for the clock's ceiling to rise, and then for its own sync. G11.
+func TestExpiredWhileTheCeilingRises(t *testing.T) {
+	w, fs := newWall(), newFaultFS()
+	e := open(t, fs, func(o *engine.Options) { o.SweepInterval, o.Now = time.Hour, w.now })
+	s := trusted(e)
+	must(t, putTTL(t.Context(), e, "t.k", "first"))
+	w.add(9 * time.Second)
+	fs.held.Store(true)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := trusted(e).Put(context.Background(), request("t.other", "x")); err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, "the sync of the ceiling", func() bool { return fs.waiting.Load() == 1 })
+	w.add(2 * time.Second)
+	first := get(t, s, "t.k")
+	fs.release <- struct{}{}
+	eventually(t, "the sync of the write", func() bool { return fs.waiting.Load() == 2 })
+	second := get(t, s, "t.k")
+	fs.held.Store(false)
+	close(fs.release)
+	wg.Wait()
+	if first == absent && second != absent {
+		t.Errorf("a value that had expired reads %s", second)
+	}
+	if got := get(t, s, "t.k"); got != absent {
+		t.Errorf("a value that has expired reads %s", got)
+	}
+}

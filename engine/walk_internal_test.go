@@ -193,6 +193,9 @@ func (x *walk) keep(ctx context.Context, rng *rand.Rand, stop func() bool) error
 			gone += d
 			x.nanos.Add(d)
 		}
+		if rng.IntN(8) == 0 {
+			x.nanos.Add(-rng.Int64N(int64(10 * time.Second)))
+		}
 		switch rng.IntN(4) {
 		case 0:
 			if _, err := x.e.expire(ctx); err != nil {

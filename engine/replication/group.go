@@ -49,14 +49,12 @@ func (g *group) begin(clock *hlc.Clock) {
 	for {
 		n := g.inFlight.Load()
 		if n == 0 {
+			// Else Read stands where the clock stood when nobody wrote any more, and what is read meanwhile is as old. It may wait for the
+			// disk, and so comes before what readers judge by; where that is full there is no more than Read.
+			_, _ = clock.Now() // see above
 			// So that readers do not go back from the times that they read at, and judged by, while nothing was under way.
 			g.began.Store(clock.Wall())
-			// A reading of Read would stand where the clock stood when nobody wrote any more, and what is read meanwhile would be as old.
-			at, err := clock.Now()
-			if err != nil {
-				at = clock.Read()
-			}
-			g.visible.Store(max(g.visible.Load(), at))
+			g.visible.Store(max(g.visible.Load(), clock.Read()))
 		}
 		if g.inFlight.CompareAndSwap(n, n+1) {
 			return
