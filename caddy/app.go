@@ -272,8 +272,8 @@ func (r *runningNode) ready() error {
 		return err
 	}
 	for _, f := range r.frontends {
-		if err := f.failed(); err != nil {
-			return fmt.Errorf("frontend %s stopped: %w", f.address, err)
+		if err := f.ready(); err != nil {
+			return err
 		}
 	}
 	return nil

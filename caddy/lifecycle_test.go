@@ -437,6 +437,45 @@ func TestFrontendThatStops(t *testing.T) {
 	}
 }
 
+// TestSocketThatWasRemoved takes a socket's file away, as programs do that tidy /tmp: the node said that it is ready, and no client could
+// reach it.
+func TestSocketThatWasRemoved(t *testing.T) {
+	dir := t.TempDir()
+	mustLoad(t, fmt.Sprintf("atlas {\ncredentials x\ndb_path %[1]s/data\nsocket %[1]s/s\n}\n", dir))
+	app, err := caddy.ActiveContext().App(appName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := app.(*App).plans[0]
+	if err := plan.ready(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(dir + "/s"); err != nil {
+		t.Fatal(err)
+	}
+	if err := plan.ready(); err == nil || !strings.Contains(err.Error(), dir+"/s: no such file") {
+		t.Errorf("with its socket gone: %v", err)
+	}
+	if err := os.WriteFile(dir+"/s", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := plan.ready(); err == nil || !strings.Contains(err.Error(), "something else has taken its place") {
+		t.Errorf("with a file in its place: %v", err)
+	}
+	// What is to be done: remove it in one reload, and add it in the next.
+	mustLoad(t, fmt.Sprintf("atlas {\ncredentials x\ndb_path %[1]s/data\nsocket %[1]s/t\n}\n", dir))
+	if err := os.Remove(dir + "/s"); err != nil {
+		t.Fatal(err)
+	}
+	mustLoad(t, fmt.Sprintf("atlas {\ncredentials x\ndb_path %[1]s/data\nsocket %[1]s/s\n}\n", dir))
+	if app, err = caddy.ActiveContext().App(appName); err != nil {
+		t.Fatal(err)
+	}
+	if err := app.(*App).plans[0].ready(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestMetricsOfEachConfiguration gathers after reloads: nothing is registered twice, and all nodes are told apart.
 func TestMetricsOfEachConfiguration(t *testing.T) {
 	dir := t.TempDir()

@@ -259,10 +259,15 @@ func openFrontend(n *node, module FrontendModule, settings string) (*frontend, e
 	return f, nil
 }
 
-// failed is nil while the frontend serves.
-func (f *frontend) failed() error {
+// ready is nil while the frontend serves.
+func (f *frontend) ready() error {
 	if err := f.err.Load(); err != nil {
-		return *err
+		return fmt.Errorf("frontend %s stopped: %w", f.address, *err)
+	}
+	if r, ok := f.served.(frontends.Reporter); ok {
+		if err := r.Ready(); err != nil {
+			return fmt.Errorf("frontend %s cannot be reached: %w", f.address, err)
+		}
 	}
 	return nil
 }

@@ -38,6 +38,12 @@ type Frontend interface {
 	Shutdown(ctx context.Context) error
 }
 
+// Reporter is a Frontend that can tell more of itself than whether Serve has ended.
+type Reporter interface {
+	// Ready is nil while clients can reach the frontend. It is called whenever somebody asks whether the node is ready.
+	Ready() error
+}
+
 // Host is what a frontend gets from the process around it.
 type Host struct {
 	// Engine is the database. Required.

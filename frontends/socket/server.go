@@ -46,7 +46,10 @@ type Server struct {
 	done     chan struct{} // closed when Serve has ended
 }
 
-var _ frontends.Frontend = (*Server)(nil)
+var (
+	_ frontends.Frontend = (*Server)(nil)
+	_ frontends.Reporter = (*Server)(nil)
+)
 
 // New makes a server; nothing is listened on before Listen or Serve.
 func New(e *engine.Engine, o Options) (*Server, error) {
@@ -112,6 +115,20 @@ func (s *Server) Addr() net.Addr {
 		return nil
 	}
 	return s.listener.Addr()
+}
+
+// Ready is nil while the server listens where clients look for it.
+func (s *Server) Ready() error {
+	s.mu.Lock()
+	l := s.listener
+	s.mu.Unlock()
+	if l == nil {
+		return errors.New("it does not listen yet")
+	}
+	if u, ok := l.(*unixSocket); ok {
+		return u.inPlace()
+	}
+	return nil
 }
 
 // Serve accepts and answers clients until Shutdown, or until ctx ends, which cuts them. It returns nil then, or why it

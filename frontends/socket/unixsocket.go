@@ -77,6 +77,18 @@ func (s *unixSocket) setMode(mode fs.FileMode) error {
 	return nil
 }
 
+// inPlace is nil while the socket is where it was made. Programs that tidy /tmp remove old ones.
+func (s *unixSocket) inPlace() error {
+	info, err := os.Lstat(s.path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look at its socket: %w", err)
+	case !os.SameFile(info, s.made):
+		return fmt.Errorf("socket %q is gone: something else has taken its place", s.path)
+	}
+	return nil
+}
+
 // Close stops listening and removes the socket, unless something else has taken its place.
 func (s *unixSocket) Close() error {
 	var removed error
