@@ -428,6 +428,7 @@ func (sh *shell) interrupted(c command, b *body) error {
 	_ = sh.conn.SetDeadline(time.Now().Add(drainWait)) // a connection that is gone fails below
 	if sh.interactive {
 		sh.print.text("\n") // the terminal has shown ^C
+		_ = sh.print.flush() // finish reports what cannot be written
 	}
 	switch {
 	case b != nil && !b.sent:
@@ -454,7 +455,11 @@ func (sh *shell) interrupted(c command, b *body) error {
 		if f.End() && string(f.Tag) == c.tag {
 			sh.note(c, f)
 			_ = sh.conn.SetDeadline(time.Time{}) // it worked until now
-			sh.print.frame(f.Kind, string(f.Raw))
+			if f.Kind == wire.KindOK && c.redirectable() { // an OK would say that all of it was shown
+				sh.say("stopped: the rest of the answer is not shown")
+			} else {
+				sh.print.frame(f.Kind, string(f.Raw))
+			}
 			return errInterrupted
 		}
 	}
