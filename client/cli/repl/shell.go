@@ -427,7 +427,7 @@ func (sh *shell) note(c command, f wire.Frame) {
 func (sh *shell) interrupted(c command, b *body) error {
 	_ = sh.conn.SetDeadline(time.Now().Add(drainWait)) // a connection that is gone fails below
 	if sh.interactive {
-		sh.print.text("\n") // the terminal has shown ^C
+		sh.print.text("\n")  // the terminal has shown ^C
 		_ = sh.print.flush() // finish reports what cannot be written
 	}
 	switch {
@@ -454,7 +454,7 @@ func (sh *shell) interrupted(c command, b *body) error {
 		}
 		if f.End() && string(f.Tag) == c.tag {
 			sh.note(c, f)
-			_ = sh.conn.SetDeadline(time.Time{}) // it worked until now
+			_ = sh.conn.SetDeadline(time.Time{})           // it worked until now
 			if f.Kind == wire.KindOK && c.redirectable() { // an OK would say that all of it was shown
 				sh.say("stopped: the rest of the answer is not shown")
 			} else {
