@@ -310,6 +310,9 @@ func (x *walk) phase() (crash *copied, err error) {
 		if err := x.e.store.Checkpoint(checkpoint.dir); err != nil {
 			return nil, err
 		}
+		if x.rng.IntN(2) == 0 { // it is durable
+			checkpoint.fs = x.mem.CrashClone(vfs.CrashCloneCfg{})
+		}
 	}
 	writing.Wait()
 	stop()
