@@ -275,7 +275,7 @@ func (e *Engine) instant(what string, t time.Time) (uint64, error) {
 	case t.IsZero():
 		return 0, nil
 	case t.Before(time.Unix(0, 1)), t.Sub(e.opts.Now()) > TTLMax:
-		return 0, Errorf(ClassInvalid, "%s %s is outside of 1970 to %s from now", what, t.UTC().Format(time.RFC3339), TTLMax)
+		return 0, Errorf(ClassInvalid, "%s %s is before 1970, or more than %dh from now", what, t.UTC().Format(time.RFC3339), TTLMax/time.Hour)
 	}
 	return uint64(t.UnixNano()), nil
 }
