@@ -29,6 +29,8 @@ help: ## list the targets
 run: bin/atlasdb ## start a node with its data under DATA (.atlas) and open a REPL on it; the node stops with the REPL
 	@./bin/atlasdb atlas dev --data "$(DATA)"
 
+# Property tests draw the same cases each time here, so that what fails is what was changed; `make long` draws fresh ones.
+test: export RAPID_SEED ?= 1
 test: ## run the default suite under the race detector
 	$(GO) test $(RACE) -p $(P) -timeout 15m ./...
 
