@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -73,14 +74,50 @@ func (d diskFS) MkdirAll(dir string, _ os.FileMode) error {
 }
 
 func (d diskFS) Lock(name string) (io.Closer, error) {
+	locks.mu.Lock()
+	defer locks.mu.Unlock()
+	if info, err := os.Stat(name); err == nil && slices.ContainsFunc(locks.files, sameAs(info)) {
+		return nil, errors.New(heldHere)
+	}
 	c, err := d.FS.Lock(name)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(name, fileMode); err != nil {
+	info, err := os.Stat(name)
+	if err = errors.Join(err, os.Chmod(name, fileMode)); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return c, nil
+	locks.files = append(locks.files, info)
+	return lock{c, info}, nil
+}
+
+// locks are those that this process holds. The locks of the system are the process's: they do not part two stores of one process,
+// and closing any file that is locked gives the lock away. Pebble knows its locks by name, and a link or a second mount gives
+// one file two. That a file is open keeps its identity from another. The mutex is held while a lock is taken: of two that look for
+// the same one at once, both would find nothing.
+var locks struct { // shared: so are those of the system
+	mu    sync.Mutex
+	files []os.FileInfo // guarded by mu
+}
+
+func sameAs(info os.FileInfo) func(os.FileInfo) bool {
+	return func(other os.FileInfo) bool { return os.SameFile(info, other) }
+}
+
+// heldHere is what Pebble's file systems say of a lock that the process has.
+const heldHere = "lock held by current process"
+
+type lock struct {
+	held io.Closer
+	info os.FileInfo
+}
+
+// Close gives the lock away.
+func (l lock) Close() error {
+	locks.mu.Lock()
+	defer locks.mu.Unlock()
+	locks.files = slices.DeleteFunc(locks.files, sameAs(l.info))
+	return l.held.Close()
 }
 
 func (d diskFS) Unwrap() vfs.FS { return d.FS }
@@ -179,7 +216,9 @@ func lockDir(fs vfs.FS, dir string) (io.Closer, error) {
 	switch {
 	case err == nil:
 		return c, nil
-	case errors.Is(err, syscall.EAGAIN), strings.Contains(err.Error(), "held by current process"):
+	case strings.Contains(err.Error(), heldHere):
+		return nil, fmt.Errorf("%w: %s: this process has it open, perhaps by another name", ErrLocked, dir)
+	case errors.Is(err, syscall.EAGAIN):
 		return nil, fmt.Errorf("%w: %s: another process holds it (%w)", ErrLocked, dir, err)
 	}
 	return nil, dirError(dir, err)

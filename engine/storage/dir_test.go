@@ -327,6 +327,28 @@ func TestOpenTwice(t *testing.T) {
 const lockHelperEnv = "ATLAS_TEST_LOCK_DIR"
 
 // TestLockHelper is the other process of TestTwoProcesses.
+// TestOpenTwiceByTwoNames opens a directory that has two names in this process, as a link or a second mount gives it: the locks of the
+// system are the process's, so that both stores would write to it.
+func TestOpenTwiceByTwoNames(t *testing.T) {
+	dir, name := t.TempDir(), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, name); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s := mustOpen(t, Options{Dir: dir})
+		if twice, err := Open(Options{Dir: name}); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), name) {
+			if err == nil {
+				mustClose(t, twice)
+			}
+			t.Errorf("opened by another name: %v", err)
+		}
+		other := mustOpen(t, Options{Dir: t.TempDir()})
+		mustClose(t, s)
+		mustClose(t, other)
+		mustClose(t, mustOpen(t, Options{Dir: name}))
+	}
+}
+
 func TestLockHelper(t *testing.T) {
 	dir := os.Getenv(lockHelperEnv)
 	if dir == "" {
