@@ -94,7 +94,7 @@ func Exec(ctx context.Context, o Options, args []string, s cli.Streams) int {
 		return code
 	}
 	defer sh.close()
-	sh.stdin = s.In
+	sh.stdin, sh.single = s.In, true
 	return sh.finish(sh.run(ctx, line))
 }
 

@@ -25,6 +25,7 @@ type shell struct {
 	o           Options
 	streams     cli.Streams
 	interactive bool
+	single      bool // one command, whose end is awaited
 	print       *printer
 	stdin       io.Reader // what @- and the bytes of a script's blobs are read from
 	interrupts  <-chan os.Signal
@@ -320,7 +321,7 @@ func (sh *shell) exchange(c command, b *body) error {
 			return sh.lastWord(err)
 		}
 	}
-	if c.verb == "WATCH" && !c.ours {
+	if c.verb == "WATCH" && !c.ours && !sh.single {
 		sh.watches++ // a script goes on; what it says is printed as it comes
 		return nil
 	}
