@@ -103,7 +103,7 @@ func (x *walk) learn(g *walkGroup) error {
 	}
 	// Commands of the sweeper that came too late are not counted.
 	if slots, err := x.slots(g); err != nil || slots < g.slots {
-		return fmt.Errorf("the log has %d slots, %d commands were decided: %w", slots, g.slots, err)
+		return errors.Join(fmt.Errorf("the log has %d slots, %d commands were decided", slots, g.slots), err)
 	}
 	return x.checkReads(g)
 }
@@ -342,7 +342,7 @@ func (x *walk) collectAll() error {
 	}
 	stats, more, err := x.e.store.CollectBefore(ctx, x.e.clock.Read()-keepTime, 1<<20)
 	if err != nil || more || stats.Changes+stats.Versions > 0 {
-		return fmt.Errorf("the collection leaves %+v, %v: %w", stats, more, err)
+		return errors.Join(fmt.Errorf("the collection leaves %+v, %v", stats, more), err)
 	}
 	return nil
 }
