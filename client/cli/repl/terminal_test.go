@@ -112,6 +112,8 @@ func (term *terminal) expect(end string) {
 			return
 		}
 		if time.Now().After(deadline) {
+			term.mu.Lock()
+			defer term.mu.Unlock()
 			term.t.Fatalf("shown:\n%s\nwant it to end:\n%s\nraw: %q", got, end, term.out.String())
 		}
 		time.Sleep(time.Millisecond) // sleep: a poll with a deadline
@@ -188,13 +190,16 @@ func TestInteractiveWatchAndInterrupt(t *testing.T) {
 	n := &fakenode.Node{Plain: true}
 	release := make(chan struct{})
 	released := sync.OnceFunc(func() { close(release) })
+	heard := make(chan string, 2)
 	n.Hook = func(c *fakenode.Conn, _, line string) (bool, error) {
 		switch line {
 		case "KEY GET t.slow":
+			heard <- line
 			<-release
 			c.Raw("VALUE:late\r\nOK\r\n")
 			return true, nil
 		case "KEY PUT t.never x":
+			heard <- line
 			return true, nil
 		}
 		return false, nil
@@ -228,6 +233,7 @@ func TestInteractiveWatchAndInterrupt(t *testing.T) {
 	term.expect(want.String() + "\nOK\n> ")
 	term.send("KEY GET t.slow\r")
 	term.expect("> KEY GET t.slow\n")
+	<-heard // one that comes before the command has been sent is taken for an old one
 	term.interrupts <- os.Interrupt
 	term.expect("> KEY GET t.slow\n\n") // the shell has heard it
 	released()
@@ -237,6 +243,7 @@ func TestInteractiveWatchAndInterrupt(t *testing.T) {
 	term.expect("> KEY GET t.0\nVALUE:v\nOK\n> ")
 	term.send("KEY PUT t.never x\r")
 	term.expect("> KEY PUT t.never x\n")
+	<-heard
 	term.interrupts <- os.Interrupt
 	term.expect("stopped waiting: the command may have been applied, or not\n> ")
 	term.send("KEY GET t.0\r")
