@@ -7,7 +7,8 @@
 //   - the HTTP handler `atlas` (http.handlers.atlas), a directive in the Caddyfile, which carries the options of one node
 //     and answers /healthz, /readyz, /status and /metrics;
 //   - the app `atlas`, which starts the nodes that handlers or its own `nodes` describe;
-//   - the frontends of a node, guest modules in the namespace atlas.frontends, of which `socket` and `tcp` are here;
+//   - the frontends of a node, guest modules in the namespace atlas.frontends, of which `socket` and `tcp` are here,
+//     and `registered`, by which a frontend of the package frontends needs none;
 //   - the command `atlas`.
 //
 // Provisioning is pure: it makes no directory and opens no file, so that `validate` and `adapt` change nothing. All of

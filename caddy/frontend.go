@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -78,24 +79,51 @@ func (n *Node) addFrontend(d *caddyfile.Dispenser, name string) error {
 	if err := checkPlain("frontend", name); err != nil {
 		return d.WrapErr(err)
 	}
-	if _, err := caddy.GetModule(frontendNamespace + "." + name); err != nil {
-		var have []string
-		for _, m := range caddy.GetModules(frontendNamespace) {
-			have = append(have, m.ID.Name())
-		}
-		return d.Errf("frontend %q is not in this build, which has %s", visible(name), strings.Join(have, ", "))
-	}
-	module, err := caddyfile.UnmarshalModule(d, frontendNamespace+"."+name)
+	module, err := n.unmarshalFrontend(d, name)
 	if err != nil {
 		return err
 	}
+	caddyName := module.(caddy.Module).CaddyModule().ID.Name()
 	var warnings []caddyconfig.Warning
-	raw := caddyconfig.JSONModuleObject(module, "frontend", name, &warnings)
+	raw := caddyconfig.JSONModuleObject(module, "frontend", caddyName, &warnings)
 	if len(warnings) > 0 {
 		return d.Errf("frontend %s: %s", name, warnings[0].Message)
 	}
 	n.FrontendsRaw = append(n.FrontendsRaw, raw)
 	return nil
+}
+
+// unmarshalFrontend reads a Caddy module of that name or, where there is none, what is registered with the package frontends.
+func (n *Node) unmarshalFrontend(d *caddyfile.Dispenser, name string) (FrontendModule, error) {
+	id := frontendNamespace + "." + name
+	if _, err := caddy.GetModule(id); err != nil || name == registeredName {
+		if name != registeredName && slices.Contains(frontends.Names(), name) {
+			r := new(RegisteredFrontend)
+			return r, r.UnmarshalCaddyfile(d.NewFromNextSegment())
+		}
+		return nil, d.Errf("frontend %q is not in this build, which has %s", visible(name), strings.Join(frontendNames(), ", "))
+	}
+	module, err := caddyfile.UnmarshalModule(d, id)
+	if err != nil {
+		return nil, err
+	}
+	f, ok := module.(FrontendModule)
+	if !ok {
+		return nil, d.Errf("frontend %s: module %T is no frontend", name, module)
+	}
+	return f, nil
+}
+
+// frontendNames are those of this build, as a Caddyfile names them.
+func frontendNames() []string {
+	have := frontends.Names()
+	for _, m := range caddy.GetModules(frontendNamespace) {
+		if name := m.ID.Name(); name != registeredName {
+			have = append(have, name)
+		}
+	}
+	slices.Sort(have)
+	return slices.Compact(have)
 }
 
 // settingsOf is the JSON of a provisioned module, by which a reload tells whether it changed.

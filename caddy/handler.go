@@ -23,6 +23,7 @@ func init() {
 	caddy.RegisterModule(new(App))
 	caddy.RegisterModule(new(SocketFrontend))
 	caddy.RegisterModule(new(TCPFrontend))
+	caddy.RegisterModule(new(RegisteredFrontend))
 	httpcaddyfile.RegisterHandlerDirective("atlas", parseDirective)
 	// Behind what guards a site, such as basic_auth, and before what a site answers with.
 	httpcaddyfile.RegisterDirectiveOrder("atlas", httpcaddyfile.Before, "invoke")

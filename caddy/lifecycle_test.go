@@ -227,6 +227,50 @@ func TestFrontendOfAnotherBuild(t *testing.T) {
 	}
 }
 
+func init() {
+	frontends.Register("parrot", func(host frontends.Host, config json.RawMessage) (frontends.Frontend, error) {
+		var c struct{ Coop string }
+		if config == nil {
+			return nil, errors.New("no coop")
+		}
+		if err := json.Unmarshal(config, &c); err != nil {
+			return nil, err
+		}
+		return (&pigeon{Coop: c.Coop}).Open(host)
+	})
+}
+
+// TestRegisteredFrontend runs one that knows nothing of Caddy through its life: registered, it once could not be had but in a program that
+// makes frontends by itself.
+func TestRegisteredFrontend(t *testing.T) {
+	dir, c := t.TempDir(), newCoop(t)
+	node := func(rest string) string {
+		return fmt.Sprintf("atlas {\ncredentials x\ndb_path %s/data\n%s\n}\n", dir, rest)
+	}
+	mustLoad(t, node("frontend parrot `{\"coop\": \""+t.Name()+"\"}`"))
+	wantTold(t, c, "open")
+	wantRunning(t, 2)
+	listeners.Range(func(key, _ any) bool {
+		if key := key.(string); !strings.HasPrefix(key, "parrot/") || strings.Contains(key, t.Name()) {
+			t.Errorf("it is known as %q", key)
+		}
+		return true
+	})
+
+	mustLoad(t, "debug\n"+node("frontend parrot `{   \"coop\":\""+t.Name()+"\"  }`"))
+	wantTold(t, c, "open")
+	mustLoad(t, node("frontend parrot `{\"coop\":\""+t.Name()+"\",\"colour\":\"grey\"}`"))
+	wantTold(t, c, "open open shutdown")
+	if err := load(t, node("frontend parrot")); err == nil || !strings.Contains(err.Error(), `frontend "parrot": no coop`) {
+		t.Errorf("without what it needs: %v", err)
+	}
+	wantTold(t, c, "open open shutdown")
+	wantRunning(t, 2)
+	mustLoad(t, "")
+	wantTold(t, c, "open open shutdown shutdown")
+	wantRunning(t, 0)
+}
+
 // TestStartFailsAsAWhole makes the last thing to start fail: what had started before it ends.
 func TestStartFailsAsAWhole(t *testing.T) {
 	dir, c := t.TempDir(), newCoop(t)

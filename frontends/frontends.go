@@ -4,10 +4,10 @@
 // registry of factories by name.
 //
 // A frontend parses requests, calls an engine session and formats the answers; it holds no data and decides no
-// permission. A third party adds one in a package of its own: for a program that makes frontends by New, it calls Register
-// in its init; for Caddy, it is a module, a FrontendModule of the package caddy, whether it is registered here or not. What
-// a frontend listens on, and the goroutines that serve it, belong to the frontend: Serve runs until Shutdown, and Shutdown
-// returns when nothing of it is left.
+// permission. A third party adds one in a package of its own, which calls Register in its init: programs make it by New, and
+// Caddy by `frontend <name>` with its JSON. One that is to have options in the Caddyfile, or to survive a reload that
+// changes them, is a Caddy module instead, a FrontendModule of the package caddy. What a frontend listens on, and the
+// goroutines that serve it, belong to the frontend: Serve runs until Shutdown, and Shutdown returns when nothing of it is left.
 package frontends
 
 import (
