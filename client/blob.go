@@ -125,8 +125,8 @@ func (b *Blob) end(err error) {
 	b.cl.release()
 }
 
-// PutBlob writes size bytes of body as the value of key, streaming them. It returns the value's version (0 when the server
-// names none). When body ends early or fails, nothing is applied.
+// PutBlob writes size bytes of body as the value of key, streaming them. It returns the value's version. When
+// body ends early or fails, nothing is applied.
 func (c *Client) PutBlob(ctx context.Context, key string, body io.Reader, size int64) (version uint64, err error) {
 	return c.WriteBlob(ctx, WriteRequest{Key: key}, body, size)
 }
@@ -138,6 +138,7 @@ func (c *Client) WriteBlob(ctx context.Context, r WriteRequest, body io.Reader, 
 	cl.key(r.Key)
 	cl.number(size)
 	r.options(cl)
+	cl.literal(" VERSION")
 	switch {
 	case cl.err != nil:
 		return 0, cl.err

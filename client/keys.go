@@ -145,13 +145,12 @@ func duration(cl *call, d time.Duration) string {
 	return strconv.FormatInt(int64(d), 10) + "ns"
 }
 
-// Put writes value under key, whatever was there, and returns its version (0 when the value had to travel as a blob and the
-// server names no version for these).
+// Put writes value under key, whatever was there, and returns its version: in a transaction 0, as Commit gives it.
 func (c commands) Put(ctx context.Context, key string, value []byte) (version uint64, err error) {
 	return c.Write(ctx, WriteRequest{Key: key, Value: value})
 }
 
-// Write writes a value with conditions and options, and returns its version (0 as for Put). A condition that does not hold
+// Write writes a value with conditions and options, and returns its version. A condition that does not hold
 // is ErrConflict. The value is read until Write returns, and not kept.
 func (c commands) Write(ctx context.Context, r WriteRequest) (version uint64, err error) {
 	if len(r.Value) > ValueLenMax {
@@ -172,6 +171,7 @@ func (c commands) Write(ctx context.Context, r WriteRequest) (version uint64, er
 	} else {
 		cl.number(int64(len(r.Value)))
 		r.options(cl)
+		cl.literal(" VERSION")
 		cl.body = r.Value
 	}
 	if err := c.x.exec(ctx, cl); err != nil {

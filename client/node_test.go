@@ -53,7 +53,7 @@ func TestNodeValues(t *testing.T) {
 			t.Errorf("get %q: %d bytes, %v", key, len(got), err)
 		}
 		item, err := c.GetVersion(ctx, key)
-		if err != nil || !bytes.Equal(item.Value, value) || version != 0 && item.Version != version {
+		if err != nil || !bytes.Equal(item.Value, value) || item.Version != version {
 			t.Errorf("get version %q: %d bytes at %d, put at %d, %v", key, len(item.Value), item.Version, version, err)
 		}
 	}
@@ -76,8 +76,9 @@ func TestNodeValues(t *testing.T) {
 		t.Errorf("sample %q, %v", keys, err)
 	}
 	big := bytes.Repeat([]byte("0123456789abcdef"), 512<<10)
-	if _, err := c.PutBlob(ctx, "t.big", bytes.NewReader(big), int64(len(big))); err != nil {
-		t.Fatal(err)
+	version, err := c.PutBlob(ctx, "t.big", bytes.NewReader(big), int64(len(big)))
+	if err != nil || version == 0 {
+		t.Fatalf("version %d, %v", version, err)
 	}
 	b, err := c.GetBlob(ctx, "t.big")
 	if err != nil {

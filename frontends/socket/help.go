@@ -30,7 +30,7 @@ var usages = []usage{
 	{"KEY SET is KEY PUT", nil},
 	{writeUsage, []string{"Writes what follows VALUE and one blank, and shows the new version.", aboutOptions, aboutWorm}},
 	{delUsage, []string{"Deletes; of what is absent it is OK. IF: only if it still has that version; else conflict."}},
-	{blobSetUsage + ", then <length> bytes", []string{"Writes any bytes, up to 128 MiB.", aboutOptions, aboutWorm}},
+	{blobSetUsage + ", then <length> bytes", []string{"Writes any bytes, up to 128 MiB. VERSION, or any option: shows the new version.", aboutOptions, aboutWorm}},
 	{blobGetUsage, []string{"Sends BLOB <length> and the bytes, or EMPTY."}},
 	{scanUsage, []string{
 		"Lists keys in order, of one moment. VALUES: with their values. META: as KEY META. AFTER: from behind that key, as the next page does.", aboutPrefix,

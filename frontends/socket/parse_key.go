@@ -14,7 +14,7 @@ const (
 	putUsage     = "KEY PUT <key> [PRINCIPAL <name>] [WORM TTL <duration> | WORM EXPIRES <RFC3339>] <value>"
 	writeUsage   = "KEY WRITE <key> [IF ABSENT | IF VERSION <v>] [TTL <duration> | EXPIRES <RFC3339>] [WORM TTL <duration> | WORM EXPIRES <RFC3339>] [PRINCIPAL <name>] VALUE <value>"
 	delUsage     = "KEY DEL <key> [IF VERSION <v>]"
-	blobSetUsage = "KEY BLOB SET <key> <length> [IF ABSENT | IF VERSION <v>] [TTL <duration> | EXPIRES <RFC3339>] [WORM TTL <duration> | WORM EXPIRES <RFC3339>] [PRINCIPAL <name>]"
+	blobSetUsage = "KEY BLOB SET <key> <length> [IF ABSENT | IF VERSION <v>] [TTL <duration> | EXPIRES <RFC3339>] [WORM TTL <duration> | WORM EXPIRES <RFC3339>] [PRINCIPAL <name>] [VERSION]"
 	blobGetUsage = "KEY BLOB GET <key> [VERSION]"
 	metaUsage    = "KEY META <key>"
 	keyUsage     = "KEY GET | META | PUT | SET | WRITE | DEL | BLOB GET | BLOB SET"
@@ -221,16 +221,22 @@ func parseBlobSet(w *cursor, c *command) error {
 	if c.refused = checkKey(c.key); c.refused != nil {
 		return nil
 	}
-	for !w.done() {
+	for asked := false; !w.done(); {
 		found, err := c.writeOption(w, blobSetUsage)
 		if err == nil && !found {
-			err = usageError(blobSetUsage)
+			switch {
+			case !w.take("VERSION"):
+				err = usageError(blobSetUsage)
+			case asked:
+				err = invalid("VERSION is given twice")
+			}
+			asked = true
 		}
 		if err != nil {
 			c.refused = err
 			return nil
 		}
-		c.version = true
+		c.version = true // after any option, as it always was
 	}
 	return nil
 }

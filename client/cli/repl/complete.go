@@ -40,7 +40,7 @@ var grammar = []usage{
 	{"KEY WRITE", []argument{argKey}, []string{"IF ABSENT", "IF VERSION", "TTL", "EXPIRES", "WORM TTL", "WORM EXPIRES", "PRINCIPAL", "VALUE"}, "write with conditions"},
 	{"KEY DEL", []argument{argKey}, []string{"IF VERSION"}, "delete a key"},
 	{"KEY BLOB GET", []argument{argKey}, []string{"VERSION", ">"}, "read bytes"},
-	{"KEY BLOB SET", []argument{argKey}, []string{"<", "IF ABSENT", "IF VERSION", "TTL", "EXPIRES", "WORM TTL", "WORM EXPIRES", "PRINCIPAL"}, "write bytes"},
+	{"KEY BLOB SET", []argument{argKey}, []string{"<", "IF ABSENT", "IF VERSION", "TTL", "EXPIRES", "WORM TTL", "WORM EXPIRES", "PRINCIPAL", "VERSION"}, "write bytes"},
 	{"SCAN", []argument{argKey}, []string{"VALUES", "META", "LIMIT", "AFTER", "REVERSE"}, "list keys"},
 	{"COUNT", []argument{argKey}, nil, "count keys"},
 	{"SAMPLE", []argument{argKey, argWord}, nil, "pick keys at random"},
