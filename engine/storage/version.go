@@ -122,6 +122,9 @@ func decodeVersion(b []byte, t Timestamp) (v Version, err error) {
 		}
 		v.Expires, rest = binary.BigEndian.Uint64(rest), rest[8:]
 	}
+	if flags&flagWorm != 0 && v.WormUntil == 0 || flags&flagExpires != 0 && v.Expires == 0 {
+		return v, corruptVersion(b, "holds a time that is zero")
+	}
 	v.Deleted, v.Expired = flags&flagDeleted != 0, flags&flagExpired != 0
 	if flags&flagCarries != 0 {
 		if flags&(flagDeleted|flagChunked) != 0 {
